@@ -1,0 +1,1 @@
+"""dispatchd: durable task orchestration over gRPC."""
