@@ -23,6 +23,7 @@ LONGEST_TEXT: Final = 16 * 1024
 
 _GATHER_S = 0.01
 _CLOSE_S = 2.0
+_ENCODER = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), default=str)
 _STANDARD_FIELDS = frozenset(logging.makeLogRecord({}).__dict__) | {"message", "asctime", "taskName"}
 _LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
 _IDS: ContextVar[Mapping[str, str]] = ContextVar("dispatchd_log_ids", default={})  # noqa: B039  (it is never changed)
@@ -102,7 +103,7 @@ class JsonLines(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         line: dict[str, object] = {
-            "time": datetime.fromtimestamp(record.created, UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ"),
+            "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="microseconds")[:-6] + "Z",
             "level": record.levelname.lower(),
             "logger": record.name,
             "message": _cut(record.getMessage()),
@@ -110,12 +111,11 @@ class JsonLines(logging.Formatter):
         }
         fixed = frozenset(line)
         line.update(_IDS.get())
-        for name, value in record.__dict__.items():
-            if name not in _STANDARD_FIELDS and name not in fixed:
-                line[name] = value
+        extra = {name: value for name, value in record.__dict__.items() if name not in _STANDARD_FIELDS}
+        line.update((name, value) for name, value in extra.items() if name not in fixed)
         if record.exc_info:
             line["exception"] = _cut_front(self.formatException(record.exc_info))
-        return json.dumps(line, ensure_ascii=False, separators=(",", ":"), default=str)
+        return _ENCODER.encode(line)
 
 
 class LogWriter(logging.Handler):
