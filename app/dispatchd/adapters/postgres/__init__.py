@@ -1,0 +1,1 @@
+"""Postgres, the source of truth: connections, named queries, migrations, and the stores the use cases ask for."""

@@ -1,0 +1,120 @@
+-- name: end_expired_sessions
+-- Ends sessions whose lease is over: one update of each one's own row, rechecked under its lock.
+with permit as (
+    select 1
+    from region
+    where primary_region = :region
+      and (:epoch::bigint is null or epoch = :epoch::bigint)
+),
+expired as materialized (
+    select s.session_id
+    from worker_sessions s
+    where s.ended_at is null
+      and s.lease_expires_at < now()
+      and exists (select 1 from permit)
+    order by s.session_id
+    limit :most::integer
+    for no key update skip locked
+)
+update worker_sessions s
+set ended_at = now(),
+    status = 'offline'
+from expired x
+where s.session_id = x.session_id
+  and s.ended_at is null
+  and s.lease_expires_at < now()
+returning s.session_id, s.worker_id;
+
+-- name: next_lease_end
+-- When the next lease runs out, as a duration in seconds from now; null without open sessions.
+select extract(epoch from min(s.lease_expires_at) - now())::float8 as seconds
+from worker_sessions s
+where s.ended_at is null;
+
+-- name: executions_to_recover
+-- Claimed or running executions whose session has ended or is missing, and those past their deadline.
+select e.execution_id, s.session_id is null or s.ended_at is not null as is_lost
+from executions e
+left join worker_sessions s on s.session_id = e.session_id
+where e.state in ('claimed', 'running')
+  and (s.session_id is null or s.ended_at is not null or e.deadline_at <= now())
+order by e.execution_id
+limit :most::integer;
+
+-- name: next_deadline
+-- When the next running attempt times out, as a duration in seconds from now; null if nothing runs.
+select extract(epoch from min(e.deadline_at) - now())::float8 as seconds
+from executions e
+where e.state in ('claimed', 'running');
+
+-- name: queue_due_executions
+-- Waiting executions whose due time has come become ready.
+with permit as (
+    select 1
+    from region
+    where primary_region = :region
+      and (:epoch::bigint is null or epoch = :epoch::bigint)
+),
+due as materialized (
+    select e.execution_id
+    from executions e
+    where e.state = 'waiting'
+      and e.due_at <= now()
+      and exists (select 1 from permit)
+    order by e.due_at, e.execution_id
+    limit :most::integer
+    for update skip locked
+)
+update executions e
+set state = 'queued'
+from due d
+where e.execution_id = d.execution_id
+  and e.state = 'waiting'
+returning e.execution_id, e.capability, e.priority, e.due_at;
+
+-- name: next_due
+-- When the next waiting execution becomes due, as a duration in seconds from now; null if none waits.
+select extract(epoch from e.due_at - now())::float8 as seconds
+from executions e
+where e.state = 'waiting'
+order by e.due_at
+limit 1;
+
+-- name: ready_capabilities
+-- The capabilities that have ready executions, found by skipping through the index.
+with recursive skip as (
+    (select e.capability from executions e where e.state = 'queued' order by e.capability limit 1)
+    union all
+    select (
+        select e.capability
+        from executions e
+        where e.state = 'queued'
+          and e.capability > s.capability
+        order by e.capability
+        limit 1
+    )
+    from skip s
+    where s.capability is not null
+)
+select s.capability from skip s where s.capability is not null limit :most::integer;
+
+-- name: ready_page
+-- A page of one capability's ready executions in queue order, after a given one.
+select e.execution_id, e.capability, e.priority, e.due_at
+from executions e
+where e.state = 'queued'
+  and e.capability = :capability
+  and (
+      :after_priority::integer is null
+      or (-e.priority, e.due_at, e.execution_id)
+          > (-:after_priority::integer, :after_due_at::timestamptz, :after_id::uuid)
+  )
+order by e.priority desc, e.due_at, e.execution_id
+limit :most::integer;
+
+-- name: clock
+-- What the reaper compares: the database's time and start, and the region row's last change, as ages in seconds.
+select
+    extract(epoch from now() - pg_postmaster_start_time())::float8 as since_start_s,
+    extract(epoch from now() - r.changed_at)::float8 as since_region_change_s
+from region r;

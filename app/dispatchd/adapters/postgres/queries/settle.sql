@@ -1,0 +1,184 @@
+-- name: lock_executions
+-- Locks executions for their end: their jobs first, then they themselves, each in id order. Who reports is compared
+-- with the session of the locked row.
+with their_jobs as materialized (
+    select distinct e.job_id
+    from executions e
+    where e.execution_id = any(:execution_ids::uuid[])
+),
+locked_jobs as materialized (
+    select j.job_id, j.max_attempts, j.initial_backoff_us, j.max_backoff_us
+    from jobs j
+    where j.job_id in (select t.job_id from their_jobs t)
+    order by j.job_id
+    for update
+),
+locked as materialized (
+    select
+        e.execution_id, e.job_id, e.attempt, e.delivery, e.attempts_before, e.counted_before, e.capability,
+        e.priority, e.due_at, e.state, e.end_reason, e.session_id, e.worker_id, e.deadline_at
+    from executions e
+    where e.execution_id = any(:execution_ids::uuid[])
+      and (select count(*) from locked_jobs) > 0
+    order by e.execution_id
+    for update
+)
+select
+    l.execution_id, l.job_id, l.attempt, l.delivery, l.attempts_before, l.counted_before, l.capability,
+    l.priority, l.due_at, l.state, l.end_reason, l.session_id, l.worker_id,
+    coalesce(l.deadline_at <= now(), false) as is_overdue,
+    j.max_attempts, j.initial_backoff_us, j.max_backoff_us,
+    s.worker_id as session_worker, s.principal, s.ended_at is not null as session_ended,
+    s.session_id is null as session_missing
+from locked l
+join locked_jobs j on j.job_id = l.job_id
+left join worker_sessions s on s.session_id = l.session_id;
+
+-- name: lock_job
+-- Locks one job; what its executions are is read by the next statement, whose snapshot is younger than the lock.
+select j.job_id, j.state from jobs j where j.job_id = :job_id for update;
+
+-- name: lock_jobs
+-- The same for several, in id order.
+select j.job_id, j.state from jobs j where j.job_id = any(:job_ids::uuid[]) order by j.job_id for update;
+
+-- name: open_executions_of_job
+-- The execution of a locked job that has not ended: at most one.
+select e.execution_id
+from executions e
+where e.job_id = :job_id
+  and e.finished_at is null;
+
+-- name: newest_executions_of_jobs
+-- The newest execution of each of some locked jobs, for a redrive.
+select distinct on (e.job_id) e.job_id, e.execution_id, e.attempt, e.delivery, e.capability, e.priority
+from executions e
+where e.job_id = any(:job_ids::uuid[])
+order by e.job_id, e.delivery desc;
+
+-- name: apply_settlements
+-- Ends executions that are locked and have not ended, inserts what follows them, and ends their jobs where nothing does.
+with permit as (
+    select 1
+    from region
+    where primary_region = :region
+      and (:epoch::bigint is null or epoch = :epoch::bigint)
+),
+settled as (
+    select *
+    from unnest(
+        :execution_ids::uuid[],
+        :states::text[],
+        :end_reasons::text[],
+        :error_messages::text[],
+        :error_types::text[],
+        :result_metadata::text[],
+        :job_ids::uuid[],
+        :job_states::text[],
+        :results::bytea[],
+        :next_ids::uuid[],
+        :next_attempts::integer[],
+        :next_deliveries::integer[],
+        :next_attempts_before::integer[],
+        :next_counted::integer[],
+        :next_delays_us::bigint[]
+    ) as s (
+        execution_id, state, end_reason, error_message, error_type, result_metadata, job_id, job_state, result,
+        next_id, next_attempt, next_delivery, next_attempts_before, next_counted, next_delay_us
+    )
+),
+ended as (
+    update executions e
+    set state = s.state,
+        end_reason = s.end_reason,
+        error_message = s.error_message,
+        error_type = s.error_type,
+        result_metadata = s.result_metadata::jsonb,
+        finished_at = now()
+    from settled s
+    where e.execution_id = s.execution_id
+      and e.finished_at is null
+      and exists (select 1 from permit)
+    returning e.execution_id, e.job_id, e.capability, e.priority, e.due_at, e.timeout_us
+),
+following as (
+    insert into executions (
+        execution_id, job_id, attempt, delivery, attempts_before, counted_before, capability, priority, timeout_us,
+        state, due_at, created_at
+    )
+    select
+        s.next_id, e.job_id, s.next_attempt, s.next_delivery, s.next_attempts_before, s.next_counted,
+        e.capability, e.priority, e.timeout_us,
+        case when s.next_delay_us > 0 then 'waiting' else 'queued' end,
+        case
+            when s.next_delay_us is null then e.due_at
+            else now() + s.next_delay_us * interval '1 microsecond'
+        end,
+        now()
+    from ended e
+    join settled s on s.execution_id = e.execution_id
+    where s.next_id is not null
+    returning execution_id, capability, priority, state, due_at
+),
+finished as (
+    update jobs j
+    set state = s.job_state,
+        result = s.result,
+        finished_at = now(),
+        updated_at = now()
+    from settled s
+    join ended e on e.execution_id = s.execution_id
+    where j.job_id = s.job_id
+      and s.job_state is not null
+      and j.state = 'active'
+)
+select
+    (select count(*) from permit) > 0 as permitted,
+    e.execution_id,
+    f.execution_id as next_id,
+    f.capability as next_capability,
+    f.priority as next_priority,
+    f.state as next_state,
+    f.due_at as next_due_at
+from (select 1) one
+left join (ended e join settled s on s.execution_id = e.execution_id) on true
+left join following f on f.execution_id = s.next_id;
+
+-- name: reopen_jobs
+-- Redrive: the one edge out of 'failed'. The jobs are locked; each gets a new execution with a new budget.
+with permit as (
+    select 1
+    from region
+    where primary_region = :region
+      and mode = 'active'
+      and (:epoch::bigint is null or epoch = :epoch::bigint)
+),
+redriven as (
+    select *
+    from unnest(:job_ids::uuid[], :execution_ids::uuid[], :attempts::integer[], :deliveries::integer[])
+        as r (job_id, execution_id, attempt, delivery)
+),
+reopened as (
+    update jobs j
+    set state = 'active', finished_at = null, updated_at = now()
+    from redriven r
+    where j.job_id = r.job_id
+      and j.state = 'failed'
+      and exists (select 1 from permit)
+    returning j.job_id, j.capability, j.priority, j.timeout_us
+),
+fresh as (
+    insert into executions (
+        execution_id, job_id, attempt, delivery, attempts_before, counted_before, capability, priority, timeout_us,
+        state, due_at, created_at
+    )
+    select
+        r.execution_id, r.job_id, r.attempt + 1, r.delivery + 1, r.attempt, 0, o.capability, o.priority, o.timeout_us,
+        'queued', now(), now()
+    from reopened o
+    join redriven r on r.job_id = o.job_id
+    returning job_id, execution_id, capability, priority, due_at
+)
+select (select count(*) from permit) > 0 as permitted, f.job_id, f.execution_id, f.capability, f.priority, f.due_at
+from (select 1) one
+left join fresh f on true;

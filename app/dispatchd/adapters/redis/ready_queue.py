@@ -1,0 +1,126 @@
+"""Ready queues: one sorted set per capability, score -priority, member = due time and execution id.
+
+::
+
+    <prefix>:queue:<capability>   {  -5: 00062f…19 018f…   (priority 5, due first)
+                                     -5: 00062f…20 018f…
+                                      0: 00062f…01 018f… }
+    <prefix>:epoch                "3": the queues hold everything that is ready, for region epoch 3
+
+The member opens with the due time in µs as 16 hexadecimal digits, so that equal scores sort by due time, then id.
+(A score that packs both loses order above priority 5000: a double has 53 bits.)
+"""
+
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from uuid import UUID
+
+from redis.asyncio import Redis
+
+from dispatchd.adapters.redis.connection import translated
+from dispatchd.adapters.redis.scripts import read_script
+from dispatchd.application.ports import Demand, HintsUnavailable, ReadyEntry
+from dispatchd.domain.ids import ExecutionId
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND = timedelta(microseconds=1)
+_DUE_DIGITS = 16
+_MEMBER_DIGITS = _DUE_DIGITS + 32
+
+
+class RedisReadyQueue:
+    """Fulfils `ReadyQueue`."""
+
+    def __init__(self, redis: Redis, prefix: str) -> None:
+        self._redis = redis
+        self._queue_prefix = f"{prefix}:queue:"
+        self._marker = f"{prefix}:epoch"
+        self._wake_channel = wake_channel(prefix)
+        self._pop = redis.register_script(read_script("pop_ready"))
+
+    async def offer(self, entries: Sequence[ReadyEntry]) -> None:
+        await self._add(entries, wakes=True)
+
+    async def put_back(self, entries: Sequence[ReadyEntry]) -> None:
+        await self._add(entries, wakes=False)
+
+    async def _add(self, entries: Sequence[ReadyEntry], *, wakes: bool) -> None:
+        if not entries:
+            return
+        by_queue: dict[str, dict[str, float]] = {}
+        for entry in entries:
+            by_queue.setdefault(entry.capability, {})[_member(entry)] = -entry.priority
+        with translated():
+            async with self._redis.pipeline(transaction=False) as pipeline:
+                for capability, members in by_queue.items():
+                    pipeline.zadd(self._queue_prefix + capability, members)
+                if wakes:
+                    pipeline.publish(self._wake_channel, "\n".join(by_queue))
+                await pipeline.execute()
+
+    async def pop(self, demands: Sequence[Demand], epoch: int) -> list[list[ReadyEntry]]:
+        arguments: list[str | int] = [epoch, self._queue_prefix]
+        for demand in demands:
+            arguments += [demand.slots, len(demand.capabilities), *demand.capabilities]
+        with translated():
+            answer = await self._pop(keys=[self._marker], args=arguments)
+        if answer is None:
+            raise HintsUnavailable("the ready queues are not complete")
+        return [_entries(taken) for taken in answer]
+
+    async def remove(self, entries: Sequence[ReadyEntry]) -> None:
+        with translated():
+            async with self._redis.pipeline(transaction=False) as pipeline:
+                for entry in entries:
+                    pipeline.zrem(self._queue_prefix + entry.capability, _member(entry))
+                await pipeline.execute()
+
+    async def absent(self, entries: Sequence[ReadyEntry]) -> list[ReadyEntry]:
+        if not entries:
+            return []
+        by_queue: dict[str, list[ReadyEntry]] = {}
+        for entry in entries:
+            by_queue.setdefault(entry.capability, []).append(entry)
+        missing: list[ReadyEntry] = []
+        with translated():
+            for capability, queued in by_queue.items():
+                members = [_member(entry) for entry in queued]
+                scores = await self._redis.zmscore(self._queue_prefix + capability, members)
+                missing += [entry for entry, score in zip(queued, scores, strict=True) if score is None]
+        return missing
+
+    async def is_complete(self, epoch: int) -> bool:
+        with translated():
+            return await self._redis.get(self._marker) == str(epoch).encode()
+
+    async def mark_complete(self, epoch: int) -> None:
+        with translated():
+            await self._redis.set(self._marker, epoch)
+
+
+def wake_channel(prefix: str) -> str:
+    """Where `offer` says which capabilities have something new."""
+    return f"{prefix}:wake"
+
+
+def _member(entry: ReadyEntry) -> str:
+    due_us = (entry.due_at - _EPOCH) // _MICROSECOND
+    return f"{due_us:0{_DUE_DIGITS}x}{entry.execution_id.hex}"
+
+
+def _entries(flat: Sequence[bytes]) -> list[ReadyEntry]:
+    """Reads capability, score, member triples; what is no entry (a stranger's member) is dropped."""
+    entries = []
+    for capability, score, member in zip(flat[::3], flat[1::3], flat[2::3], strict=True):
+        try:
+            entries.append(
+                ReadyEntry(
+                    ExecutionId(UUID(hex=member[_DUE_DIGITS:_MEMBER_DIGITS].decode())),
+                    capability.decode(),
+                    -int(float(score)),
+                    _EPOCH + int(member[:_DUE_DIGITS], 16) * _MICROSECOND,
+                )
+            )
+        except (ValueError, OverflowError):
+            continue
+    return entries

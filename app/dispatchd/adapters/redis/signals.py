@@ -1,0 +1,96 @@
+"""Wake-ups between processes over pub/sub. Each can be lost; everybody also looks by himself.
+
+<prefix>:wake         names of capabilities that have something new, one a line     → worker-gateways
+<prefix>:finished     ids of jobs that have ended, 16 bytes each                    → control-planes that wait
+<prefix>:due          milliseconds until something becomes due                     → schedulers
+<prefix>:canceled     execution id, session id (16 bytes each), reason              → worker-gateways
+<prefix>:superseded   ids of displaced sessions, 16 bytes each                      → worker-gateways
+"""
+
+import asyncio
+import logging
+import random
+from collections.abc import Callable, Mapping, Sequence
+from datetime import timedelta
+from uuid import UUID
+
+from redis.asyncio import Redis
+from redis.exceptions import RedisError
+
+from dispatchd.adapters.redis.connection import translated
+from dispatchd.adapters.redis.ready_queue import wake_channel
+from dispatchd.domain.ids import ExecutionId, JobId, SessionId
+
+_ID_BYTES = 16
+_RECONNECT_S = 0.5
+_LISTEN_S = 5.0
+_log = logging.getLogger(__name__)
+
+OnMessage = Callable[[bytes], None]
+
+
+class RedisSignals:
+    """Fulfils `Signals`, and names the channels a role listens to."""
+
+    def __init__(self, redis: Redis, prefix: str) -> None:
+        self._redis = redis
+        self.wake = wake_channel(prefix)
+        self.finished = f"{prefix}:finished"
+        self.due = f"{prefix}:due"
+        self.cancel = f"{prefix}:canceled"
+        self.supersede = f"{prefix}:superseded"
+
+    async def job_finished(self, job_ids: Sequence[JobId]) -> None:
+        await self._publish(self.finished, b"".join(job_id.bytes for job_id in job_ids))
+
+    async def due_earlier(self, delay: timedelta) -> None:
+        await self._publish(self.due, str(max(0, round(delay.total_seconds() * 1000))).encode())
+
+    async def canceled(self, execution_id: ExecutionId, session_id: SessionId, reason: str) -> None:
+        await self._publish(self.cancel, execution_id.bytes + session_id.bytes + reason.encode())
+
+    async def superseded(self, session_ids: Sequence[SessionId]) -> None:
+        await self._publish(self.supersede, b"".join(session_id.bytes for session_id in session_ids))
+
+    async def _publish(self, channel: str, message: bytes) -> None:
+        with translated():
+            await self._redis.publish(channel, message)
+
+
+def read_ids(message: bytes) -> list[UUID]:
+    """Ids of 16 bytes each; a tail that is none is dropped."""
+    return [UUID(bytes=message[at : at + _ID_BYTES]) for at in range(0, len(message) - _ID_BYTES + 1, _ID_BYTES)]
+
+
+def read_cancel(message: bytes) -> tuple[ExecutionId, SessionId, str] | None:
+    """Execution, session and reason; None if the message is none of ours."""
+    ids = read_ids(message[: 2 * _ID_BYTES])
+    if len(ids) != 2:
+        return None
+    return ExecutionId(ids[0]), SessionId(ids[1]), message[2 * _ID_BYTES :].decode(errors="replace")
+
+
+async def listen(redis: Redis, handlers: Mapping[str, OnMessage], on_subscribed: Callable[[], None]) -> None:
+    """Calls the handler of each message until cancelled; `on_subscribed` after every (re)subscription, for what
+    was said in between is lost. Handlers don't wait. Never ends because of Redis."""
+    while True:
+        try:
+            await _listen_once(redis, handlers, on_subscribed)
+        except (RedisError, OSError, TimeoutError) as exc:
+            _log.info("subscription to Redis lost, trying again", extra={"error": type(exc).__name__})
+        await asyncio.sleep(_RECONNECT_S * (0.5 + random.random()))
+
+
+async def _listen_once(redis: Redis, handlers: Mapping[str, OnMessage], on_subscribed: Callable[[], None]) -> None:
+    async with redis.pubsub(ignore_subscribe_messages=True) as subscription:
+        await subscription.subscribe(*handlers)
+        on_subscribed()
+        while True:
+            message = await subscription.get_message(timeout=_LISTEN_S)
+            if message is None:
+                # Silence is normal; a ping tells it from a connection that is dead.
+                await subscription.ping()
+                continue
+            handler = handlers.get(message["channel"].decode())
+            if message["type"] == "message" and handler is not None:
+                handler(message["data"])

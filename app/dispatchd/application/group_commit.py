@@ -1,0 +1,183 @@
+"""Group commit: many callers, one transaction, each caller gets its own answer.
+
+::
+
+    callers ──put──▶ queue (bounded in items and bytes) ──▶ flusher ──▶ one transaction of ≤ 256 items, ≤ 4 MiB
+                                                               │
+       a lone item is flushed at once; when more wait, the flusher gathers for at most 2 ms, until as many
+       are in as the last batch answered (those callers are about to come back)
+                                                               │
+       a batch that the database refuses is halved until the guilty item stands alone
+"""
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Generic, TypeVar
+
+from dispatchd.application.ports import BatchRejected, NotPermitted, TransientConflict
+from dispatchd.domain import limits
+from dispatchd.domain.errors import DispatchdError, InvalidRequest, Overloaded, Unavailable
+from dispatchd.telemetry import metrics
+
+Item = TypeVar("Item")
+Answer = TypeVar("Answer")
+
+GATHER = timedelta(milliseconds=2)
+QUEUE_WAIT = timedelta(seconds=2)
+CONFLICT_TRIES = 5
+
+Execute = Callable[[Sequence[Item]], Awaitable[Sequence[Answer]]]
+"""Runs one transaction; answers in the order of the items."""
+
+
+@dataclass(slots=True)
+class _Waiting(Generic[Item, Answer]):
+    item: Item
+    size_bytes: int
+    answer: asyncio.Future[Answer] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
+
+
+class GroupCommit(Generic[Item, Answer]):
+    """One flusher for one kind of item. `run()` is its loop, a child of the role's TaskGroup."""
+
+    def __init__(self, kind: str, execute: "Execute[Item, Answer]", *, most_items: int, most_bytes: int) -> None:
+        self._kind = kind
+        self._execute = execute
+        self._most_items = most_items
+        self._most_bytes = most_bytes
+        self._queue: deque[_Waiting[Item, Answer]] = deque()
+        self._queued_bytes = 0
+        self._arrived = asyncio.Event()
+        self._room = asyncio.Condition()
+        self._last_batch = 0
+
+    async def put(self, item: Item, size_bytes: int) -> Answer:
+        """Waits for the item's transaction and returns its answer.
+
+        Raises Overloaded if the queue stays full for 2 s, and what the transaction raises for this item.
+        """
+        return await (await self.reserve(item, size_bytes))
+
+    async def reserve(self, item: Item, size_bytes: int) -> asyncio.Future[Answer]:
+        """Waits only until the item is queued; the future is its answer. Raises Overloaded as `put` does."""
+        if self._has_room(size_bytes):
+            return self.enqueue_now(item, size_bytes)
+        try:
+            async with asyncio.timeout(QUEUE_WAIT.total_seconds()), self._room:
+                await self._room.wait_for(lambda: self._has_room(size_bytes))
+                return self.enqueue_now(item, size_bytes)
+        except TimeoutError:
+            metrics.QUEUE_REFUSALS.labels(kind=self._kind).inc()
+            raise Overloaded(f"the {self._kind} queue is full") from None
+
+    def enqueue_now(self, item: Item, size_bytes: int) -> asyncio.Future[Answer]:
+        """Queues without waiting, for callers who bound themselves; the future is the answer."""
+        waiting: _Waiting[Item, Answer] = _Waiting(item, size_bytes)
+        self._queue.append(waiting)
+        self._queued_bytes += size_bytes
+        self._arrived.set()
+        return waiting.answer
+
+    def _has_room(self, size_bytes: int) -> bool:
+        return not self._queue or (
+            len(self._queue) < self._most_items and self._queued_bytes + size_bytes <= self._most_bytes
+        )
+
+    async def run(self) -> None:
+        """Flushes until cancelled; then everything that still waits is told UNAVAILABLE."""
+        batch: list[_Waiting[Item, Answer]] = []
+        try:
+            while True:
+                await self._arrived.wait()
+                await self._gather()
+                batch = self._take()
+                await self._flush(batch)
+        finally:
+            for waiting in (*batch, *self._queue):
+                if not waiting.answer.done():
+                    waiting.answer.set_exception(Unavailable("the server is stopping: try again"))
+            self._queue.clear()
+
+    async def _gather(self) -> None:
+        if len(self._queue) < 2:
+            await asyncio.sleep(0)
+        if len(self._queue) < 2:
+            return
+        deadline = time.monotonic() + GATHER.total_seconds()
+        wanted = min(self._last_batch, limits.BATCH_ITEMS)
+        while len(self._queue) < wanted and time.monotonic() < deadline:
+            await asyncio.sleep(GATHER.total_seconds() / 8)
+
+    def _take(self) -> "list[_Waiting[Item, Answer]]":
+        batch: list[_Waiting[Item, Answer]] = []
+        size = 0
+        while self._queue and len(batch) < limits.BATCH_ITEMS:
+            if batch and size + self._queue[0].size_bytes > limits.BATCH_BYTES:
+                break
+            waiting = self._queue.popleft()
+            self._queued_bytes -= waiting.size_bytes
+            if waiting.answer.done():
+                continue
+            size += waiting.size_bytes
+            batch.append(waiting)
+        if not self._queue:
+            self._arrived.clear()
+        metrics.QUEUE_ITEMS.labels(kind=self._kind).set(len(self._queue))
+        metrics.QUEUE_BYTES.labels(kind=self._kind).set(self._queued_bytes)
+        return batch
+
+    async def _flush(self, batch: "list[_Waiting[Item, Answer]]") -> None:
+        if not batch:
+            return
+        self._last_batch = len(batch)
+        started = time.perf_counter()
+        metrics.GROUP_COMMIT_BATCH_SIZE.labels(kind=self._kind).observe(len(batch))
+        answers = await execute_isolated([waiting.item for waiting in batch], self._execute)
+        metrics.GROUP_COMMIT_DURATION.labels(kind=self._kind).observe(time.perf_counter() - started)
+        for waiting, answer in zip(batch, answers, strict=True):
+            if waiting.answer.done():
+                continue
+            if isinstance(answer, Exception):
+                waiting.answer.set_exception(answer)
+            else:
+                waiting.answer.set_result(answer)
+        async with self._room:
+            self._room.notify_all()
+
+
+async def execute_isolated(items: Sequence[Item], execute: "Execute[Item, Answer]") -> "Sequence[Answer | Exception]":
+    """Runs a batch; a conflict is tried again whole, a refusal splits the batch until the guilty item stands alone.
+
+    The answer of an item is an exception where it alone is at fault, or where the database is away.
+    """
+    try:
+        return await _with_retries(items, execute)
+    except BatchRejected as exc:
+        if len(items) == 1:
+            return [_refusal(exc)]
+        middle = len(items) // 2
+        return [
+            *await execute_isolated(items[:middle], execute),
+            *await execute_isolated(items[middle:], execute),
+        ]
+    except (DispatchdError, NotPermitted) as exc:
+        return [exc for _ in items]
+
+
+async def _with_retries(items: Sequence[Item], execute: "Execute[Item, Answer]") -> Sequence[Answer]:
+    for _ in range(CONFLICT_TRIES - 1):
+        try:
+            return await execute(items)
+        except TransientConflict:
+            await asyncio.sleep(0)
+    return await execute(items)
+
+
+def _refusal(exc: BatchRejected) -> DispatchdError:
+    if exc.is_fault_of_the_item:
+        return InvalidRequest("", f"{exc}: a value is outside what can be stored")
+    return Unavailable(str(exc))

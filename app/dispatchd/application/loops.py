@@ -1,0 +1,59 @@
+"""Background loops: nothing in a loop dies of one bad tick."""
+
+import asyncio
+import logging
+import random
+from collections.abc import Awaitable, Callable
+from datetime import timedelta
+
+from dispatchd.telemetry import metrics
+
+LONGEST_BACKOFF = timedelta(seconds=5)
+_log = logging.getLogger(__name__)
+
+Tick = Callable[[], Awaitable[None]]
+
+
+async def every(interval: timedelta, name: str, tick: Tick) -> None:
+    """Runs `tick`, then sleeps `interval`, until cancelled."""
+
+    async def tick_and_sleep() -> None:
+        await tick()
+        await asyncio.sleep(interval.total_seconds())
+
+    await forever(name, tick_and_sleep)
+
+
+async def forever(name: str, tick: Tick) -> None:
+    """Runs `tick` again and again until cancelled. A failure is logged, counted and followed by a growing pause with
+    jitter; `tick` paces itself."""
+    failures = 0
+    while True:
+        try:
+            await tick()
+            failures = 0
+        except Exception as exc:
+            failures += 1
+            metrics.LOOP_FAILURES.labels(loop=name).inc()
+            _log.warning("a tick failed", extra={"loop": name, "error": f"{type(exc).__name__}: {exc}"}, exc_info=exc)
+            pause_s = min(0.05 * 2.0 ** min(failures, 20), LONGEST_BACKOFF.total_seconds())
+            await asyncio.sleep(pause_s * (0.5 + random.random() / 2))
+
+
+class Wakeable:
+    """A sleep that can be cut short from elsewhere in the process."""
+
+    def __init__(self) -> None:
+        self._event = asyncio.Event()
+
+    def wake(self) -> None:
+        self._event.set()
+
+    async def sleep(self, longest: timedelta) -> None:
+        """Returns after `longest`, or as soon as `wake` was called since the last return."""
+        try:
+            async with asyncio.timeout(max(0.0, longest.total_seconds())):
+                await self._event.wait()
+        except TimeoutError:
+            pass
+        self._event.clear()

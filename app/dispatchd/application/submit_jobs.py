@@ -1,0 +1,134 @@
+"""Submit: concurrent calls are gathered into one transaction and acked after its commit."""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+
+from dispatchd.application.announcer import Announcer
+from dispatchd.application.group_commit import GroupCommit
+from dispatchd.application.ports import JobStore, NotPermitted, ReadyEntry, StoredJob
+from dispatchd.application.region_watch import RegionWatch
+from dispatchd.domain.errors import DispatchdError, IdempotencyConflict, Unavailable
+from dispatchd.domain.ids import IdGenerator, format_job_id
+from dispatchd.domain.submission import (
+    NO_TRACE,
+    NewJob,
+    Submission,
+    TraceContext,
+    check_submission,
+    key_digest,
+    request_digest,
+)
+from dispatchd.domain.views import JobView
+
+_TRIES = 3
+
+
+class SubmitJobs:
+    """Stores jobs durably; a repeat with the same idempotency key gets the first job."""
+
+    def __init__(
+        self,
+        store: JobStore,
+        announcer: Announcer,
+        region: RegionWatch,
+        ids: IdGenerator,
+        *,
+        queue_items: int,
+        queue_bytes: int,
+        now: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> None:
+        self._store = store
+        self._announcer = announcer
+        self._region = region
+        self._ids = ids
+        self._now = now
+        self.commits: GroupCommit[NewJob, StoredJob] = GroupCommit(
+            "submit", self._insert, most_items=queue_items, most_bytes=queue_bytes
+        )
+
+    async def submit(self, submission: Submission, trace: TraceContext = NO_TRACE) -> JobView:
+        """Stores one job. Raises what the contract says of SubmitJob."""
+        self._region.check_takes_work()
+        new_job = self.checked(submission, trace)
+        try:
+            stored = await self.commits.put(new_job, submission.size_bytes)
+        except NotPermitted as exc:
+            raise await self._region.explain(exc) from exc
+        if stored.request_digest != new_job.request_digest:
+            raise IdempotencyConflict(format_job_id(stored.view.job_id))
+        return stored.view
+
+    def checked(self, submission: Submission, trace: TraceContext) -> NewJob:
+        """Checks a submission and gives it its ids, in the order of the calls. Raises InvalidRequest."""
+        check_submission(submission, self._now())
+        return NewJob(
+            self._ids.job_id(),
+            self._ids.execution_id(),
+            submission,
+            key_digest(submission.idempotency_key),
+            request_digest(submission),
+            trace,
+        )
+
+    async def submit_many(
+        self, items: Sequence[tuple[Submission, TraceContext] | DispatchdError]
+    ) -> list[JobView | DispatchdError]:
+        """Stores several, in batches in their order; an item that is an error already stays one."""
+        self._region.check_takes_work()
+        answers: list[JobView | DispatchdError] = []
+        pending: list[tuple[int, NewJob, asyncio.Future[StoredJob]]] = []
+        for item in items:
+            if isinstance(item, DispatchdError):
+                answers.append(item)
+                continue
+            submission, trace = item
+            try:
+                new_job = self.checked(submission, trace)
+                future = await self.commits.reserve(new_job, submission.size_bytes)
+            except DispatchdError as exc:
+                answers.append(exc)
+                continue
+            pending.append((len(answers), new_job, future))
+            answers.append(_NOT_YET)
+        for position, new_job, future in pending:
+            try:
+                stored = await future
+            except NotPermitted as exc:
+                answers[position] = await self._region.explain(exc)
+            except DispatchdError as exc:
+                answers[position] = exc
+            else:
+                same = stored.request_digest == new_job.request_digest
+                answers[position] = stored.view if same else IdempotencyConflict(format_job_id(stored.view.job_id))
+        return answers
+
+    async def _insert(self, jobs: Sequence[NewJob]) -> Sequence[StoredJob]:
+        """One batch. A key whose first job vanished between insert and look is tried again."""
+        stored = await self._store.insert(jobs, self._region.fence)
+        for _ in range(_TRIES):
+            again = [job for job, found in zip(jobs, stored, strict=True) if found is None]
+            if not again:
+                break
+            found_now = dict(zip(again, await self._store.insert(again, self._region.fence), strict=True))
+            stored = [found_now.get(job) if found is None else found for job, found in zip(jobs, stored, strict=True)]
+        complete = [found for found in stored if found is not None]
+        if len(complete) < len(jobs):
+            raise Unavailable("an idempotency key changed hands meanwhile: try again")
+        self._announce(jobs, complete)
+        return complete
+
+    def _announce(self, jobs: Sequence[NewJob], stored: Sequence[StoredJob]) -> None:
+        ready = []
+        for job, found in zip(jobs, stored, strict=True):
+            if not found.is_new:
+                continue
+            created_at, run_at = found.view.created_at, job.submission.run_at
+            if run_at is not None and run_at > created_at:
+                self._announcer.waiting(run_at - created_at)
+                continue
+            ready.append(ReadyEntry(job.execution_id, job.submission.capability, job.submission.priority, created_at))
+        self._announcer.ready(ready)
+
+
+_NOT_YET = Unavailable("not answered yet")

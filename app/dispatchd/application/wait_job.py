@@ -1,0 +1,90 @@
+"""WaitJob: callers wait for the end of a job without polling.
+
+::
+
+    waiters ──▶ {job id: futures} ◀── "finished" signals (Redis)
+                      │
+                      └── one shared query a second for all waited ids, and one at once for new ones:
+                          1,000 waiters cost no more than one
+"""
+
+import asyncio
+from collections.abc import Iterable
+from datetime import timedelta
+
+from dispatchd.application.loops import Wakeable, forever
+from dispatchd.application.ports import JobStore
+from dispatchd.domain.errors import Overloaded
+from dispatchd.domain.ids import JobId
+from dispatchd.domain.views import JobView
+from dispatchd.telemetry import metrics
+
+DEFAULT_WAIT = timedelta(seconds=30)
+LONGEST_WAIT = timedelta(seconds=60)
+ANSWER_BEFORE_DEADLINE = timedelta(milliseconds=200)
+LOOK_EVERY = timedelta(seconds=1)
+LOOK_APART = timedelta(milliseconds=500)
+
+
+class WaitJob:
+    """`run()` is the shared look; `finished` takes the signals of completing commits."""
+
+    def __init__(self, store: JobStore, *, most_waiters: int) -> None:
+        self._store = store
+        self._most_waiters = most_waiters
+        self._waiters: dict[JobId, set[asyncio.Future[None]]] = {}
+        self._count = 0
+        self._look = Wakeable()
+
+    async def wait(self, job_id: JobId, wait: timedelta, time_remaining: timedelta | None) -> JobView:
+        """The job as it is when it ends, or after `wait` (at most 60 s), or 200 ms before the caller's deadline.
+
+        Raises JobNotFound, and Overloaded above the bound on waiters.
+        """
+        if self._count >= self._most_waiters:
+            raise Overloaded(f"{self._most_waiters} calls wait already")
+        longest = min(max(wait, timedelta(0)), LONGEST_WAIT)
+        if time_remaining is not None:
+            longest = min(longest, max(time_remaining - ANSWER_BEFORE_DEADLINE, timedelta(0)))
+        ended = self._add(job_id)
+        try:
+            async with asyncio.timeout(longest.total_seconds()):
+                await ended
+        except TimeoutError:
+            pass
+        finally:
+            self._remove(job_id, ended)
+        return await self._store.get(job_id)
+
+    def _add(self, job_id: JobId) -> asyncio.Future[None]:
+        ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiters.setdefault(job_id, set()).add(ended)
+        self._count += 1
+        metrics.WAITERS.set(self._count)
+        self._look.wake()
+        return ended
+
+    def _remove(self, job_id: JobId, ended: asyncio.Future[None]) -> None:
+        futures = self._waiters.get(job_id, set())
+        futures.discard(ended)
+        if not futures:
+            self._waiters.pop(job_id, None)
+        self._count -= 1
+        metrics.WAITERS.set(self._count)
+
+    def finished(self, job_ids: Iterable[JobId]) -> None:
+        """Wakes who waits for these jobs."""
+        for job_id in job_ids:
+            for ended in self._waiters.get(job_id, ()):
+                if not ended.done():
+                    ended.set_result(None)
+
+    async def run(self) -> None:
+        """Looks for ended jobs until cancelled: at once for a new waiter, but never two looks within half a second."""
+        await forever("wait_job", self._tick)
+
+    async def _tick(self) -> None:
+        await self._look.sleep(LOOK_EVERY)
+        if self._waiters:
+            self.finished(await self._store.finished_among(list(self._waiters)))
+        await asyncio.sleep(LOOK_APART.total_seconds())
