@@ -1,0 +1,68 @@
+# The verbs of this project; `make help` lists them. Needed: Python 3.11 or newer with venv, make, git and PyPI.
+
+PYTHON ?= python3
+UV_VERSION := 0.13.9
+UV := .venv-tools/uv-$(UV_VERSION)/bin/uv
+BIN := .venv/bin
+# The protoc plugins are found on the PATH; a virtual environment of the caller's is not ours.
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+export UV_PYTHON_DOWNLOADS := never
+unexport VIRTUAL_ENV UV_PYTHON UV_PROJECT_ENVIRONMENT PYTHONPATH PYTHONHOME
+
+.DEFAULT_GOAL := help
+.PHONY: help setup dev demo test bench fmt fmt-check lint types layers proto proto-check unit clean
+
+help: ## List the verbs
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
+
+setup: $(UV) ## Make a working environment, with the command in .venv/bin/dispatchd; quick when nothing changed
+	@test -x $(BIN)/python || $(UV) venv --quiet --python "$(PYTHON)" .venv
+	@$(UV) sync --quiet --locked
+
+dev: setup ## Run everything on this machine: PostgreSQL, Valkey and the three roles
+	$(BIN)/dispatchd dev
+
+demo: setup ## Audit the integrity of this Python environment with thousands of jobs, while processes are killed
+	$(BIN)/python -m perf.demo
+
+bench: setup ## Measure throughput and latency beside pgbench; writes evidence/performance/
+	$(BIN)/python -m perf.bench
+
+test: setup fmt-check lint types layers proto-check unit ## Check formatting, lint, types, layers and the contract, then run all tests
+
+fmt: setup ## Format the code and sort the imports
+	$(BIN)/ruff check --quiet --select I --fix .
+	$(BIN)/ruff format .
+
+fmt-check: setup
+	$(BIN)/ruff format --check .
+
+lint: setup ## Look for mistakes that need no running
+	$(BIN)/ruff check .
+
+types: setup ## Check the types
+	MYPYPATH=tests $(BIN)/mypy app/dispatchd tests $(if $(wildcard perf/*.py),perf)
+
+layers: setup ## Check which layer imports which
+	$(BIN)/lint-imports
+
+proto: setup ## Generate the stubs of the contract anew
+	$(BIN)/python proto/generate.py
+
+proto-check: setup ## Check that the contract is well-formed, that old clients can still use it, and that its stubs are fresh
+	$(BIN)/buf lint proto
+	$(BIN)/buf breaking proto --against proto/dispatchd-v1-baseline.binpb
+	$(BIN)/pytest -q tests/contract/test_proto.py
+
+unit: setup
+	$(BIN)/pytest -q
+
+clean: ## Remove what these verbs made, but not the data of `make dev`
+	rm -rf .venv .venv-tools build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+
+$(UV):
+	@"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 11) and "This needs Python 3.11 or newer; name one: make setup PYTHON=/path/to/python3.11")'
+	@rm -rf .venv-tools
+	@"$(PYTHON)" -m venv $(@D:/bin=)
+	@echo '*' > .venv-tools/.gitignore
+	@$(@D)/python -m pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
