@@ -16,7 +16,7 @@ help: ## List the verbs
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
 
 setup: $(UV) ## Make a working environment, with the command in .venv/bin/dispatchd; quick when nothing changed
-	@test -x $(BIN)/python || $(UV) venv --quiet --python "$(PYTHON)" .venv
+	@test -x $(BIN)/python || $(UV) venv --quiet --clear --python "$(PYTHON)" .venv
 	@$(UV) sync --quiet --locked
 
 dev: setup ## Run everything on this machine: PostgreSQL, Valkey and the three roles

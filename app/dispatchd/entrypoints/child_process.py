@@ -2,6 +2,7 @@
 
 import json
 import os
+import random
 import signal
 import socket
 import subprocess
@@ -13,6 +14,8 @@ from pathlib import Path
 from typing import IO
 
 _LAUNCHER = Path(__file__).with_name("launch.py")
+_PORTS = range(20_000, 32_768)
+_ports_given: set[int] = set()
 
 # The kernel sends the death signal when the *thread* ends that started the child, and this one never does.
 _SPAWNER = ThreadPoolExecutor(max_workers=1, thread_name_prefix="spawner")
@@ -77,8 +80,26 @@ def stop_within(process: "subprocess.Popen[bytes]", signals: Sequence[tuple[sign
 
 
 def free_port(host: str = "127.0.0.1") -> int:
-    """A TCP port that nobody listens on now; somebody else may take it before it is used."""
+    """A TCP port that nobody listens on now; somebody else may take it before it is used.
+
+    It is below the range from which the kernel takes ports for outgoing connections, so that none of those takes it,
+    and this process never gets the same one twice.
+    """
+    for port in random.sample(_PORTS, len(_PORTS)):
+        if port not in _ports_given and port_is_free(port, host):
+            _ports_given.add(port)
+            return port
+    raise OSError(f"every port from {_PORTS.start} to {_PORTS.stop - 1} on {host} is taken")
+
+
+def port_is_free(port: int, host: str = "127.0.0.1") -> bool:
+    """Whether a server could listen on this TCP port now."""
     with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as listener:
-        listener.bind((host, 0))
-        port: int = listener.getsockname()[1]
-        return port
+        # As servers do: connections of an earlier server that are still closing don't count.
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            listener.bind((host, port))
+            listener.listen()
+        except OSError:
+            return False
+    return True
