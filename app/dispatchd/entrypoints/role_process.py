@@ -60,6 +60,7 @@ class RoleProcess:
         self._process: subprocess.Popen[bytes] | None = None
         self._ended = asyncio.Event()
         self._silent = asyncio.Event()
+        self._started = asyncio.Event()
 
     @property
     def grpc_address(self) -> str:
@@ -113,7 +114,12 @@ class RoleProcess:
         await loop.connect_read_pipe(lambda: _Lines(self._take_line, silent), cast("IO[bytes]", process.stdout))
         # A process descriptor becomes readable when the process ends.
         descriptor = os.pidfd_open(process.pid)
-        loop.add_reader(descriptor, self._reap, loop, process, descriptor, self._ended)
+        loop.add_reader(descriptor, self._reap, loop, process, descriptor)
+        self._started.set()
+
+    async def wait_started(self) -> None:
+        """Returns once the process runs, for those who wait until a supervisor has started it again."""
+        await self._started.wait()
 
     async def wait_ready(self, timeout_s: float = 30.0) -> None:
         """Returns once `/readyz` answers 200.
@@ -182,14 +188,12 @@ class RoleProcess:
         self._last_lines.append(line)
         self._log(self.name, line)
 
-    @staticmethod
-    def _reap(
-        loop: asyncio.AbstractEventLoop, process: "subprocess.Popen[bytes]", descriptor: int, ended: asyncio.Event
-    ) -> None:
+    def _reap(self, loop: asyncio.AbstractEventLoop, process: "subprocess.Popen[bytes]", descriptor: int) -> None:
         loop.remove_reader(descriptor)
         os.close(descriptor)
         process.wait()
-        ended.set()
+        self._started.clear()
+        self._ended.set()
 
     def _failure(self, what: str) -> RoleFailed:
         return RoleFailed("\n".join([f"{self.name} {what}:", *self._last_lines]))
