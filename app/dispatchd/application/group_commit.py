@@ -54,6 +54,8 @@ class GroupCommit(Generic[Item, Answer]):
         self._arrived = asyncio.Event()
         self._room = asyncio.Condition()
         self._last_batch = 0
+        self._wanted = 0
+        self._enough = asyncio.Event()
 
     async def put(self, item: Item, size_bytes: int) -> Answer:
         """Waits for the item's transaction and returns its answer.
@@ -64,15 +66,20 @@ class GroupCommit(Generic[Item, Answer]):
 
     async def reserve(self, item: Item, size_bytes: int) -> asyncio.Future[Answer]:
         """Waits only until the item is queued; the future is its answer. Raises Overloaded as `put` does."""
-        if self._has_room(size_bytes):
-            return self.enqueue_now(item, size_bytes)
-        try:
-            async with asyncio.timeout(QUEUE_WAIT.total_seconds()), self._room:
-                await self._room.wait_for(lambda: self._has_room(size_bytes))
-                return self.enqueue_now(item, size_bytes)
-        except TimeoutError:
-            metrics.QUEUE_REFUSALS.labels(kind=self._kind).inc()
-            raise Overloaded(f"the {self._kind} queue is full") from None
+        if not self._has_room(size_bytes):
+            try:
+                async with asyncio.timeout(QUEUE_WAIT.total_seconds()):
+                    await self.room(size_bytes)
+            except TimeoutError:
+                metrics.QUEUE_REFUSALS.labels(kind=self._kind).inc()
+                raise Overloaded(f"the {self._kind} queue is full") from None
+        return self.enqueue_now(item, size_bytes)
+
+    async def room(self, size_bytes: int) -> None:
+        """Waits until the queue takes an item of this size; returns without a turn of the loop if it does now."""
+        while not self._has_room(size_bytes):
+            async with self._room:
+                await self._room.wait()
 
     def enqueue_now(self, item: Item, size_bytes: int) -> asyncio.Future[Answer]:
         """Queues without waiting, for callers who bound themselves; the future is the answer."""
@@ -80,6 +87,8 @@ class GroupCommit(Generic[Item, Answer]):
         self._queue.append(waiting)
         self._queued_bytes += size_bytes
         self._arrived.set()
+        if len(self._queue) >= self._wanted:
+            self._enough.set()
         return waiting.answer
 
     def _has_room(self, size_bytes: int) -> bool:
@@ -107,10 +116,15 @@ class GroupCommit(Generic[Item, Answer]):
             await asyncio.sleep(0)
         if len(self._queue) < 2:
             return
-        deadline = time.monotonic() + GATHER.total_seconds()
-        wanted = min(self._last_batch, limits.BATCH_ITEMS)
-        while len(self._queue) < wanted and time.monotonic() < deadline:
-            await asyncio.sleep(GATHER.total_seconds() / 8)
+        self._wanted = min(self._last_batch, limits.BATCH_ITEMS)
+        if len(self._queue) >= self._wanted:
+            return
+        self._enough.clear()
+        try:
+            async with asyncio.timeout(GATHER.total_seconds()):
+                await self._enough.wait()
+        except TimeoutError:
+            pass
 
     def _take(self) -> "list[_Waiting[Item, Answer]]":
         batch: list[_Waiting[Item, Answer]] = []

@@ -404,7 +404,7 @@ class ReadyQueue(Protocol):
         """Adds entries and wakes the gateways."""
 
     async def pop(self, demands: Sequence[Demand], epoch: int) -> list[list[ReadyEntry]]:
-        """Takes the best entries for each demand. Raises HintsUnavailable unless the queues are complete for `epoch`."""
+        """Takes the best entries for each demand. Raises HintsUnavailable unless the queues are complete."""
 
     async def put_back(self, entries: Sequence[ReadyEntry]) -> None:
         """Adds popped entries again without waking anybody."""

@@ -79,6 +79,10 @@ class WaitJob:
                 if not ended.done():
                     ended.set_result(None)
 
+    def release_all(self) -> None:
+        """The server stops: everybody is answered with the job as it is."""
+        self.finished(list(self._waiters))
+
     async def run(self) -> None:
         """Looks for ended jobs until cancelled: at once for a new waiter, but never two looks within half a second."""
         await forever("wait_job", self._tick)

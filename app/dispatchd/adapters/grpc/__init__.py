@@ -1,0 +1,1 @@
+"""The contract over gRPC. Handlers take and return bytes; only `transport` knows grpc.aio."""

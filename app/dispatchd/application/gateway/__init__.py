@@ -1,0 +1,1 @@
+"""The worker-gateway: worker streams, slots, claims, results, renewals."""

@@ -1,0 +1,147 @@
+"""Results and give-backs: many gathered into one transaction, acked after it.
+
+A report counts if its execution is live and its session is the reporter's own or an earlier one of the same worker id
+under the same principal. A repeat with the same success flag is accepted without a write, a contradiction is stale.
+"""
+
+import asyncio
+import logging
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from dispatchd.application.gateway.messages import Ack, Outcome, Report
+from dispatchd.application.gateway.outbox import PendingAck
+from dispatchd.application.gateway.session import WorkerSession
+from dispatchd.application.group_commit import GroupCommit
+from dispatchd.application.ports import Decision, LockedExecution, NotPermitted, Reporter, SettlementStore
+from dispatchd.application.region_watch import RegionWatch
+from dispatchd.application.settler import Settler
+from dispatchd.domain.errors import InvalidRequest, Unavailable
+from dispatchd.domain.execution import EndReason
+from dispatchd.domain.ids import ExecutionId
+from dispatchd.domain.settlement import Ending, Failed, Returned, Succeeded
+
+_RETRY_S = 0.5
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Reported:
+    """A report with who sent it."""
+
+    execution_id: ExecutionId
+    reporter: Reporter
+    ending: Ending
+
+
+class ReportCollector:
+    """Takes reports without making the stream wait; `commits.run()` is its loop."""
+
+    def __init__(
+        self,
+        store: SettlementStore,
+        settler: Settler,
+        region: RegionWatch,
+        *,
+        queue_items: int,
+        queue_bytes: int,
+    ) -> None:
+        self._store = store
+        self._settler = settler
+        self._region = region
+        self.commits: GroupCommit[Reported, Outcome] = GroupCommit(
+            "complete", self._execute, most_items=queue_items, most_bytes=queue_bytes
+        )
+
+    async def report(self, session: WorkerSession, report: Report) -> None:
+        """Queues a report; its ack follows the commit. Waits only while the queue of the process is full."""
+        pending = session.outbox.expect_ack()
+        if report.execution_id is None:
+            session.outbox.answer(pending, Ack(report.execution_text, "no such execution", Outcome.UNKNOWN))
+            return
+        session.reported(report.execution_id)
+        await self.commits.room(report.size_bytes)
+        self._enqueue(session, report, pending)
+
+    def _enqueue(self, session: WorkerSession, report: Report, pending: PendingAck) -> None:
+        if report.execution_id is None or not session.is_open:
+            return
+        reported = Reported(report.execution_id, session.reporter, report.ending)
+        answer = self.commits.enqueue_now(reported, report.size_bytes)
+        answer.add_done_callback(lambda done: self._answered(session, report, pending, done))
+
+    def _answered(
+        self, session: WorkerSession, report: Report, pending: PendingAck, done: asyncio.Future[Outcome]
+    ) -> None:
+        if done.cancelled() or report.execution_id is None:
+            return
+        exc = done.exception()
+        match exc:
+            case None:
+                outcome = done.result()
+                session.saved(report.execution_id)
+                session.outbox.answer(pending, Ack(report.execution_text, outcome.value, outcome))
+            case NotPermitted():
+                # Dropped unacked: the worker sends it again in the region that is primary now.
+                session.saved(report.execution_id)
+            case InvalidRequest():
+                session.saved(report.execution_id)
+                _log.error("a result was refused by the database", extra={"execution_id": report.execution_text})
+                session.outbox.answer(pending, Ack(report.execution_text, str(exc), Outcome.STALE))
+            case Unavailable():
+                # Held while the session lives; the unanswered requests of a stream are bounded.
+                delay_s = _RETRY_S * (0.5 + random.random())
+                asyncio.get_running_loop().call_later(delay_s, self._enqueue, session, report, pending)
+            case _:
+                _log.error("a result could not be saved", exc_info=exc)
+
+    async def _execute(self, batch: Sequence[Reported]) -> Sequence[Outcome]:
+        outcomes: list[Outcome] = []
+        decisions: list[Decision] = []
+
+        def decide(locked: Sequence[LockedExecution]) -> Sequence[Decision]:
+            outcomes.clear()
+            decisions.clear()
+            by_id = {execution.execution_id: execution for execution in locked}
+            decided: dict[ExecutionId, Ending] = {}
+            for reported in batch:
+                execution = by_id.get(reported.execution_id)
+                outcome = judge(execution, reported, decided.get(reported.execution_id))
+                if execution is not None and outcome is None:
+                    decided[reported.execution_id] = reported.ending
+                    decisions.append(self._settler.decision(execution, reported.ending))
+                outcomes.append(Outcome.ACCEPTED if outcome is None else outcome)
+            return decisions
+
+        ids = list(dict.fromkeys(reported.execution_id for reported in batch))
+        followed = await self._store.settle(ids, decide, self._region.fence)
+        self._settler.announce(decisions, followed)
+        return outcomes
+
+
+def judge(execution: LockedExecution | None, reported: Reported, decided: Ending | None) -> Outcome | None:
+    """None if this report ends the execution; else the answer that needs no write. `decided` is what an earlier
+    report of the same batch said."""
+    if execution is None:
+        return Outcome.UNKNOWN
+    if execution.holder != reported.reporter:
+        was_this_workers = execution.holder is None and execution.worker_id == reported.reporter.worker_id
+        return Outcome.STALE if was_this_workers else Outcome.UNKNOWN
+    if decided is not None:
+        return Outcome.ACCEPTED if _kind(decided) == _kind(reported.ending) else Outcome.STALE
+    if execution.state.is_live:
+        return None
+    return Outcome.ACCEPTED if execution.end_reason is _kind(reported.ending) else Outcome.STALE
+
+
+def _kind(ending: Ending) -> EndReason:
+    match ending:
+        case Succeeded():
+            return EndReason.SUCCEEDED
+        case Failed():
+            return EndReason.FAILED
+        case Returned():
+            return EndReason.RETURNED
+        case _:
+            raise TypeError(f"a worker can't report {ending!r}")

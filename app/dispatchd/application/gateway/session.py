@@ -1,0 +1,217 @@
+"""One worker's session as its gateway sees it: slots, what it holds, what it was told, how it ends.
+
+::
+
+    register ──▶ OPEN ──drain signal / stream closed / silent / superseded / lost / region──▶ ENDED
+                  │
+      slots = max_concurrency - held here - held by earlier sessions of this worker
+      a slot is freed by the worker's answer, never by the server's opinion
+"""
+
+import asyncio
+import time
+from dataclasses import dataclass, replace
+from datetime import timedelta
+
+from dispatchd.application.gateway.messages import Ack, Assignment, CancelSignal, Drain
+from dispatchd.application.gateway.outbox import Outbox
+from dispatchd.application.ports import ClaimedExecution, Renewal, Reporter
+from dispatchd.domain.errors import DispatchdError
+from dispatchd.domain.ids import ExecutionId, JobId, SessionId
+from dispatchd.domain.worker import Registration, WorkerStatus
+
+_NEVER = 0.0
+
+
+@dataclass(slots=True)
+class Held:
+    """An execution in a slot of the worker. `is_wanted` False: ended by the server, not yet by the worker."""
+
+    job_id: JobId | None
+    was_sent: bool
+    is_wanted: bool = True
+
+
+class WorkerSession:
+    """State of one stream; changed only on the event loop, never waits."""
+
+    def __init__(
+        self, session_id: SessionId, registration: Registration, principal: str, peer: str, lease: timedelta
+    ) -> None:
+        self.session_id = session_id
+        self.registration = registration
+        self.principal = principal
+        self.peer = peer
+        self.status = WorkerStatus.READY
+        self.outbox = Outbox(ordered=not registration.batching)
+        self.ended: asyncio.Future[DispatchdError] = asyncio.get_running_loop().create_future()
+        self.held: dict[ExecutionId, Held] = {}
+        self.saving: set[ExecutionId] = set()
+        """Reported by the worker, not yet committed."""
+        self.earlier_held = 0
+        self.is_draining = False
+        self._lease = lease
+        self._lease_until = _NEVER
+        self.heard_at = time.monotonic()
+        self._heartbeat_at = _NEVER
+        self._renewed_at = _NEVER
+        self._started: dict[ExecutionId, float] = {}
+        self._lost: set[ExecutionId] = set()
+        self._unclear: set[ExecutionId] = set()
+
+    @property
+    def worker_id(self) -> str:
+        return self.registration.worker_id
+
+    @property
+    def reporter(self) -> Reporter:
+        return Reporter(self.worker_id, self.principal)
+
+    @property
+    def is_open(self) -> bool:
+        return not self.ended.done()
+
+    @property
+    def free_slots(self) -> int:
+        """How many assignments it may be sent now; none while it is silent for half its lease."""
+        if not self.is_open or self.is_draining or not self.status.takes_work:
+            return 0
+        if time.monotonic() - self.heard_at > self._lease.total_seconds() / 2:
+            return 0
+        return max(0, self.registration.slots - len(self.held) - self.earlier_held)
+
+    @property
+    def lease_remaining(self) -> timedelta:
+        """Of the lease that is committed."""
+        return timedelta(seconds=max(0.0, self._lease_until - time.monotonic()))
+
+    def job_of(self, execution_id: ExecutionId | None) -> JobId | None:
+        """The job of an execution it holds, if known here."""
+        held = None if execution_id is None else self.held.get(execution_id)
+        return None if held is None else held.job_id
+
+    def end(self, why: DispatchdError) -> None:
+        """Ends the stream with an error, once."""
+        if not self.ended.done():
+            self.ended.set_result(why)
+
+    # --- what the worker says -------------------------------------------------------------------------------------
+
+    def heard(self, status: WorkerStatus | None = None) -> None:
+        """Any message is a sign of life; only heartbeats renew the lease."""
+        self.heard_at = time.monotonic()
+        if status is not None:
+            self.status = status
+            self._heartbeat_at = self.heard_at
+
+    def started(self, execution_id: ExecutionId) -> None:
+        """Remembers the notice for the next renewal."""
+        if execution_id in self.held:
+            self._started[execution_id] = time.monotonic()
+
+    def reported(self, execution_id: ExecutionId) -> bool:
+        """The worker has answered: its slot is free. Whether it was held."""
+        self._started.pop(execution_id, None)
+        self._lost.discard(execution_id)
+        if self.held.pop(execution_id, None) is None:
+            return False
+        self.saving.add(execution_id)
+        return True
+
+    def saved(self, execution_id: ExecutionId) -> None:
+        """The report is committed, or refused for good."""
+        self.saving.discard(execution_id)
+
+    # --- what the worker is told ----------------------------------------------------------------------------------
+
+    def assign(self, execution: ClaimedExecution) -> None:
+        """Queues an assignment; it fills a slot from here on."""
+        self.held[execution.execution_id] = Held(execution.job_id, was_sent=False)
+        self.outbox.send(Assignment(execution, self.lease_remaining, time.monotonic()))
+
+    def was_sent(self, execution_id: ExecutionId) -> None:
+        """The assignment was written to the stream."""
+        held = self.held.get(execution_id)
+        if held is not None:
+            held.was_sent = True
+
+    def opened(self, sent_at: float, resumed: tuple[ExecutionId, ...], earlier_held: int) -> None:
+        """The registration is committed: the lease counts from when the statement was sent (`time.monotonic()`)."""
+        self._lease_until = sent_at + self._lease.total_seconds()
+        self.earlier_held = earlier_held
+        for execution_id in resumed:
+            self.held[execution_id] = Held(None, was_sent=True)
+        self._lost = set(self.registration.held) - set(resumed)
+
+    def update(self, registration: Registration) -> None:
+        """A later registration on the same stream changes capabilities, labels and slots."""
+        self.registration = replace(
+            self.registration,
+            capabilities=registration.capabilities,
+            slots=registration.slots,
+            labels=registration.labels,
+        )
+
+    def unwanted(self, execution_id: ExecutionId, reason: str) -> None:
+        """The server ended it: the worker is told, its slot stays taken until it answers."""
+        held = self.held.get(execution_id)
+        if held is None or not held.is_wanted:
+            return
+        held.is_wanted = False
+        self._lost.add(execution_id)
+        if self.registration.resumes:
+            self.outbox.send(CancelSignal((execution_id,), reason))
+
+    def drain(self, reason: str) -> list[ClaimedExecution]:
+        """No assignment follows; a worker that can resume is told to reconnect. Returns what was not yet sent."""
+        self.is_draining = True
+        withdrawn = self.outbox.withdraw_assignments()
+        for execution in withdrawn:
+            self.held.pop(execution.execution_id, None)
+        if self.registration.resumes:
+            self.outbox.send(Drain(reason))
+        return withdrawn
+
+    def lease_ack(self, message: str = "") -> Ack:
+        """The ack of a heartbeat or registration."""
+        lost = tuple(self._lost)
+        self._lost &= self.held.keys()
+        return Ack(message=message, lease_remaining=self.lease_remaining, lost=lost)
+
+    # --- renewals -------------------------------------------------------------------------------------------------
+
+    def renewal(self) -> Renewal | None:
+        """What is to be renewed since the last time; None if no heartbeat came."""
+        if not self.is_open or not (self._heartbeat_at > self._renewed_at or self._started):
+            return None
+        now = time.monotonic()
+        return Renewal(
+            self.session_id,
+            self.worker_id,
+            self.status,
+            {execution_id: timedelta(seconds=now - at) for execution_id, at in self._started.items()},
+        )
+
+    def renewed(self, renewal: Renewal, sent_at: float) -> None:
+        """The lease is committed, counted from when the statement was sent."""
+        self._lease_until = sent_at + self._lease.total_seconds()
+        self._renewed_at = sent_at
+        for execution_id in renewal.started:
+            self._started.pop(execution_id, None)
+
+    def compare(
+        self, known_before: frozenset[ExecutionId], held_in_database: frozenset[ExecutionId]
+    ) -> set[ExecutionId]:
+        """Compares with what the database says. What ended there is no longer wanted here; what is unknown here at
+        two renewals in a row (a claim whose commit was unclear) is returned to the caller, to be given back."""
+        for execution_id in known_before - held_in_database:
+            self.unwanted(execution_id, "the execution has ended")
+        unknown = set(held_in_database) - self.held.keys() - self.saving - known_before
+        unclear = unknown & self._unclear
+        self._unclear = unknown - unclear
+        return unclear
+
+    @property
+    def known(self) -> frozenset[ExecutionId]:
+        """Held and wanted: what the database should say too."""
+        return frozenset(execution_id for execution_id, held in self.held.items() if held.is_wanted)

@@ -1,0 +1,44 @@
+"""The `dispatchd` command. Subcommands are imported when they are called, so that each starts quickly."""
+
+import importlib
+import sys
+from typing import Any
+
+import click
+
+COMMANDS = {
+    "control-plane": ("dispatchd.cli.roles", "control_plane"),
+    "scheduler": ("dispatchd.cli.roles", "scheduler"),
+    "worker-gateway": ("dispatchd.cli.roles", "worker_gateway"),
+    "migrate": ("dispatchd.cli.database", "migrate"),
+}
+"""Each command: where it is defined, and under which name."""
+
+
+class LazyGroup(click.Group):
+    """A group that imports a command when it is asked for."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        module, attribute = COMMANDS[cmd_name]
+        command: click.Command = getattr(importlib.import_module(module), attribute)
+        return command
+
+
+@click.command(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option(package_name="dispatchd")
+def dispatchd() -> None:
+    """Durable task orchestration: run this reliably, somewhere, now."""
+
+
+def main(arguments: list[str] | None = None) -> Any:
+    """The console script."""
+    return dispatchd.main(arguments, prog_name="dispatchd")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

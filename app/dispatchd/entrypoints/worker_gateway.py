@@ -1,0 +1,110 @@
+"""The worker-gateway: worker streams, claims, results. Any number of processes."""
+
+import asyncio
+import logging
+
+from dispatchd.adapters.grpc import worker_service
+from dispatchd.adapters.grpc.call import CallPipeline
+from dispatchd.adapters.grpc.transport import GrpcServer
+from dispatchd.adapters.grpc.worker_service import WorkerService
+from dispatchd.adapters.postgres.claims import PostgresClaimStore
+from dispatchd.adapters.postgres.sessions import PostgresSessionStore
+from dispatchd.adapters.postgres.settlements import PostgresSettlementStore
+from dispatchd.adapters.redis.signals import listen, read_cancel, read_ids
+from dispatchd.application.gateway.claimer import Claimer
+from dispatchd.application.gateway.renewals import Renewer
+from dispatchd.application.gateway.reports import ReportCollector
+from dispatchd.application.gateway.streams import WorkerStreams
+from dispatchd.application.settler import Settler
+from dispatchd.domain.ids import SessionId
+from dispatchd.entrypoints.lifecycle import Backends, probes, run_role, running
+from dispatchd.entrypoints.settings import Role, Settings
+
+_log = logging.getLogger(__name__)
+
+
+def main() -> int:
+    """Runs the role; returns the exit code."""
+    return run_role(Role.WORKER_GATEWAY, serve)
+
+
+async def serve(settings: Settings, backends: Backends, stop: asyncio.Event) -> None:
+    """Serves until `stop`; then workers that can resume move on, the others finish within the shutdown timeout."""
+    database, region, announcer, ids = backends.database, backends.region, backends.announcer, backends.ids
+    claims, sessions, settlements = (
+        PostgresClaimStore(database),
+        PostgresSessionStore(database),
+        PostgresSettlementStore(database),
+    )
+    settler = Settler(settlements, announcer, region, ids)
+    reports = ReportCollector(
+        settlements,
+        settler,
+        region,
+        queue_items=settings.result_queue_items,
+        queue_bytes=settings.result_queue_bytes,
+    )
+    streams = WorkerStreams(
+        sessions,
+        reports,
+        settler,
+        announcer,
+        region,
+        ids,
+        gateway=settings.instance_id,
+        lease=settings.lease_duration,
+        most_sessions=settings.sessions,
+    )
+    claimer = Claimer(claims, backends.queue, settler, region, streams.sessions, settings.max_execution_time)
+    streams.claimer = claimer
+    renewer = Renewer(
+        sessions,
+        claimer,
+        region,
+        streams.sessions,
+        lease=settings.lease_duration,
+        silence_limit=settings.worker_heartbeat_ttl,
+    )
+    region.on_change(streams.region_changed)
+    pipeline = CallPipeline(audits=settings.audit_log_enabled)
+    server = GrpcServer(pipeline)
+    service = WorkerService(streams, claims, pipeline)
+    server.add_stream(worker_service.NAME, worker_service.METHOD, service.connect)
+
+    def became_ready(message: bytes) -> None:
+        streams.ready(message.decode(errors="replace").split("\n"))
+
+    def canceled(message: bytes) -> None:
+        if (signal := read_cancel(message)) is not None:
+            streams.canceled(*signal)
+
+    def superseded(message: bytes) -> None:
+        for session_id in read_ids(message):
+            streams.superseded(SessionId(session_id))
+
+    handlers = {
+        backends.signals.wake: became_ready,
+        backends.signals.cancel: canceled,
+        backends.signals.supersede: superseded,
+    }
+    loops = {
+        "region_watch": region.run,
+        "announcer": announcer.run,
+        "complete commits": reports.commits.run,
+        "claimer": claimer.run,
+        "renewer": renewer.run,
+        "signals": lambda: listen(backends.redis, handlers, claimer.wake),
+    }
+    is_serving = False
+    async with running(loops), probes(settings, backends, lambda: is_serving):
+        await server.start(settings.grpc_port)
+        await server.serving(is_serving=True)
+        is_serving = True
+        _log.info("serving", extra={"grpc_port": server.port, "metrics_port": settings.metrics_port})
+        try:
+            await stop.wait()
+            is_serving = False
+            await server.serving(is_serving=False)
+            await streams.drain(settings.shutdown_timeout)
+        finally:
+            await server.stop(worker_service.LAST_WORDS)
