@@ -19,6 +19,7 @@ from redis.exceptions import RedisError
 
 from dispatchd.adapters.redis.connection import translated
 from dispatchd.adapters.redis.ready_queue import wake_channel
+from dispatchd.application.loops import forever
 from dispatchd.domain.ids import ExecutionId, JobId, SessionId
 
 _ID_BYTES = 16
@@ -72,13 +73,16 @@ def read_cancel(message: bytes) -> tuple[ExecutionId, SessionId, str] | None:
 
 async def listen(redis: Redis, handlers: Mapping[str, OnMessage], on_subscribed: Callable[[], None]) -> None:
     """Calls the handler of each message until cancelled; `on_subscribed` after every (re)subscription, for what
-    was said in between is lost. Handlers don't wait. Never ends because of Redis."""
-    while True:
+    was said in between is lost. Handlers don't wait."""
+
+    async def listen_once() -> None:
         try:
             await _listen_once(redis, handlers, on_subscribed)
         except (RedisError, OSError, TimeoutError) as exc:
             _log.info("subscription to Redis lost, trying again", extra={"error": type(exc).__name__})
         await asyncio.sleep(_RECONNECT_S * (0.5 + random.random()))
+
+    await forever("signals", listen_once)
 
 
 async def _listen_once(redis: Redis, handlers: Mapping[str, OnMessage], on_subscribed: Callable[[], None]) -> None:
@@ -90,7 +94,5 @@ async def _listen_once(redis: Redis, handlers: Mapping[str, OnMessage], on_subsc
             if message is None:
                 # Silence is normal; a ping tells it from a connection that is dead.
                 await subscription.ping()
-                continue
-            handler = handlers.get(message["channel"].decode())
-            if message["type"] == "message" and handler is not None:
-                handler(message["data"])
+            elif message["type"] == "message":
+                handlers[message["channel"].decode()](message["data"])
