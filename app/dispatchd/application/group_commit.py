@@ -28,7 +28,8 @@ Answer = TypeVar("Answer")
 
 GATHER = timedelta(milliseconds=2)
 QUEUE_WAIT = timedelta(seconds=2)
-CONFLICT_TRIES = 5
+ANSWER_WAIT = timedelta(seconds=2)
+CONFLICT_TRIES = 3
 
 Execute = Callable[[Sequence[Item]], Awaitable[Sequence[Answer]]]
 """Runs one transaction; answers in the order of the items."""
@@ -62,7 +63,17 @@ class GroupCommit(Generic[Item, Answer]):
 
         Raises Overloaded if the queue stays full for 2 s, and what the transaction raises for this item.
         """
-        return await (await self.reserve(item, size_bytes))
+        return await self.answer_of(await self.reserve(item, size_bytes))
+
+    async def answer_of(self, answer: asyncio.Future[Answer]) -> Answer:
+        """Waits for an answer for at most 2 s. Raises Unavailable after that; the outcome is unclear then."""
+        try:
+            async with asyncio.timeout(ANSWER_WAIT.total_seconds()):
+                return await answer
+        except TimeoutError:
+            raise Unavailable(
+                "the database did not answer in time; it may have been done: send it again"
+            ) from None
 
     async def reserve(self, item: Item, size_bytes: int) -> asyncio.Future[Answer]:
         """Waits only until the item is queued; the future is its answer. Raises Overloaded as `put` does."""
@@ -165,14 +176,15 @@ class GroupCommit(Generic[Item, Answer]):
 
 async def execute_isolated(items: Sequence[Item], execute: "Execute[Item, Answer]") -> "Sequence[Answer | Exception]":
     """Runs a batch; a conflict is tried again whole, a refusal splits the batch until the guilty item stands alone.
+    A conflict that lasts (somebody holds a lock on one row) splits it too, so that the others need not wait.
 
     The answer of an item is an exception where it alone is at fault, or where the database is away.
     """
     try:
         return await _with_retries(items, execute)
-    except BatchRejected as exc:
+    except (BatchRejected, TransientConflict) as exc:
         if len(items) == 1:
-            return [_refusal(exc)]
+            return [_refusal(exc) if isinstance(exc, BatchRejected) else exc]
         middle = len(items) // 2
         return [
             *await execute_isolated(items[:middle], execute),

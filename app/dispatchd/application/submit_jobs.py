@@ -1,12 +1,13 @@
 """Submit: concurrent calls are gathered into one transaction and acked after its commit."""
 
 import asyncio
+import time
 from collections.abc import Callable, Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 from dispatchd.application.announcer import Announcer
 from dispatchd.application.group_commit import GroupCommit
-from dispatchd.application.ports import JobStore, NotPermitted, ReadyEntry, StoredJob
+from dispatchd.application.ports import DatabaseUnavailable, JobStore, NotPermitted, ReadyEntry, StoredJob
 from dispatchd.application.region_watch import RegionWatch
 from dispatchd.domain.errors import DispatchdError, IdempotencyConflict, Unavailable
 from dispatchd.domain.ids import IdGenerator, format_job_id
@@ -22,6 +23,8 @@ from dispatchd.domain.submission import (
 from dispatchd.domain.views import JobView
 
 _TRIES = 3
+_RETRY_LOST_CONNECTION = timedelta(seconds=1)
+_RETRY_PAUSE_S = 0.05
 
 
 class SubmitJobs:
@@ -93,7 +96,7 @@ class SubmitJobs:
             answers.append(_NOT_YET)
         for position, new_job, future in pending:
             try:
-                stored = await future
+                stored = await self.commits.answer_of(future)
             except NotPermitted as exc:
                 answers[position] = await self._region.explain(exc)
             except DispatchdError as exc:
@@ -105,7 +108,7 @@ class SubmitJobs:
 
     async def _insert(self, jobs: Sequence[NewJob]) -> Sequence[StoredJob]:
         """One batch. A key whose first job vanished between insert and look is tried again."""
-        stored = await self._store.insert(jobs, self._region.fence)
+        stored = await self._insert_surely(jobs)
         for _ in range(_TRIES):
             again = [job for job, found in zip(jobs, stored, strict=True) if found is None]
             if not again:
@@ -117,6 +120,18 @@ class SubmitJobs:
             raise Unavailable("an idempotency key changed hands meanwhile: try again")
         self._announce(jobs, complete)
         return complete
+
+    async def _insert_surely(self, jobs: Sequence[NewJob]) -> list[StoredJob | None]:
+        """Tries again after a lost connection: whether the batch was committed is unclear, and the ids, made before
+        the first try, show it."""
+        give_up_at = time.monotonic() + _RETRY_LOST_CONNECTION.total_seconds()
+        while True:
+            try:
+                return await self._store.insert(jobs, self._region.fence)
+            except DatabaseUnavailable:
+                if time.monotonic() > give_up_at:
+                    raise
+                await asyncio.sleep(_RETRY_PAUSE_S)
 
     def _announce(self, jobs: Sequence[NewJob], stored: Sequence[StoredJob]) -> None:
         ready = []

@@ -18,7 +18,7 @@ from dispatchd.adapters.postgres.queries import Query
 from dispatchd.application.ports import BatchRejected, DatabaseUnavailable, TransientConflict
 
 STATEMENT_TIMEOUT = timedelta(seconds=2)
-LOCK_TIMEOUT = timedelta(seconds=1)
+LOCK_TIMEOUT = timedelta(milliseconds=300)
 CONNECT_TIMEOUT = timedelta(seconds=2)
 
 _PINNED_PLANS = {
@@ -30,6 +30,8 @@ _PINNED_PLANS = {
 }
 
 Record = asyncpg.Record
+_BROKEN = (TimeoutError, asyncio.CancelledError, asyncpg.InterfaceError, OSError)
+"""After these the state of a connection is unknown."""
 
 
 class Connection:
@@ -45,6 +47,15 @@ class Connection:
     async def row(self, query: Query, **values: object) -> Record | None:
         """Runs a statement and returns its first row."""
         return await self._raw.fetchrow(query.sql, *query.arguments(values))
+
+    async def begin(self) -> None:
+        await self._raw.execute("begin")
+
+    async def commit(self) -> None:
+        await self._raw.execute("commit")
+
+    async def roll_back(self) -> None:
+        await self._raw.execute("rollback")
 
     async def run(self, query: Query, **values: object) -> None:
         """Runs a statement for its effect."""
@@ -118,7 +129,7 @@ class Database:
                 raw = await self._pool.acquire(timeout=CONNECT_TIMEOUT.total_seconds())
                 try:
                     yield Connection(raw)
-                except (TimeoutError, asyncio.CancelledError, asyncpg.InterfaceError, OSError):
+                except _BROKEN:
                     raw.terminate()
                     raise
                 finally:
@@ -130,9 +141,20 @@ class Database:
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[Connection]:
-        """Lends a connection inside a transaction (READ COMMITTED) that commits at the end."""
-        async with self.connection() as connection, connection._raw.transaction():
-            yield connection
+        """Lends a connection inside a transaction (READ COMMITTED) that commits at the end.
+
+        After a failure of the network or a timeout there is no rollback to wait for: the connection is thrown away.
+        """
+        async with self.connection() as connection:
+            await connection.begin()
+            try:
+                yield connection
+            except _BROKEN:
+                raise
+            except BaseException:
+                await connection.roll_back()
+                raise
+            await connection.commit()
 
 
 async def _keep_session(_: Any) -> None:

@@ -88,24 +88,24 @@ class Claimer:
         by_capabilities = self._free_sessions()
         if self._stopped or not by_capabilities or not self._region.takes_work:
             return False
-        wanted = sum(session.free_slots for group in by_capabilities.values() for session in group)
         placing = _Placing(by_capabilities)
+        demands = placing.demands()
         try:
-            claimed, offered = await self._claim_from_hints(placing)
+            claimed, found = await self._claim_from_hints(placing, demands)
             source = "redis"
         except HintsUnavailable as exc:
             if self._has_hints:
                 _log.warning("claiming from Postgres: %s", exc)
             self._has_hints = False
-            claimed = await self._claim_from_database(placing)
-            offered, source = len(claimed), "postgres"
+            claimed = await self._claim_from_database(placing, demands)
+            found, source = len(claimed), "postgres"
         else:
             if not self._has_hints:
                 _log.info("claiming from the ready queues again")
             self._has_hints = True
         metrics.EXECUTIONS_CLAIMED.labels(source=source).inc(len(claimed))
         await self._deliver(claimed)
-        return 0 < offered < wanted or offered >= limits.BATCH_ITEMS
+        return found >= sum(demand.slots for demand in demands)
 
     def _free_sessions(self) -> dict[tuple[str, ...], list[WorkerSession]]:
         by_capabilities: defaultdict[tuple[str, ...], list[WorkerSession]] = defaultdict(list)
@@ -117,8 +117,10 @@ class Claimer:
         metrics.SLOTS_FREE.set(slots)
         return by_capabilities
 
-    async def _claim_from_hints(self, placing: "_Placing") -> tuple[list[ClaimedExecution], int]:
-        demands = placing.demands()
+    async def _claim_from_hints(
+        self, placing: "_Placing", demands: Sequence[Demand]
+    ) -> tuple[list[ClaimedExecution], int]:
+        """What was claimed, and how many entries were found."""
         popped = await self._queue.pop(demands, self._region.row.epoch)
         offers = placing.place_popped(demands, popped)
         if not offers:
@@ -137,11 +139,16 @@ class Claimer:
                     _log.warning("a claim failed: %s", answer, extra={"execution_id": offer.entry.execution_id.hex})
         if failed:
             # Popped and not claimed, as far as is known: back to its place. A claim of it is guarded.
-            await self._queue.put_back(failed)
+            await self._put_back(failed)
         return claimed, len(offers) - len(failed)
 
-    async def _claim_from_database(self, placing: "_Placing") -> list[ClaimedExecution]:
-        demands = placing.demands()
+    async def _put_back(self, entries: Sequence[ReadyEntry]) -> None:
+        try:
+            await self._queue.put_back(entries)
+        except HintsUnavailable:
+            _log.debug("popped entries were not put back; the repairer finds them")
+
+    async def _claim_from_database(self, placing: "_Placing", demands: Sequence[Demand]) -> list[ClaimedExecution]:
         capabilities = sorted({capability for demand in demands for capability in demand.capabilities})
         most = sum(demand.slots for demand in demands)
         return await self._store.claim_best(

@@ -60,19 +60,24 @@ class ReportCollector:
         if report.execution_id is None:
             session.outbox.answer(pending, Ack(report.execution_text, "no such execution", Outcome.UNKNOWN))
             return
-        session.reported(report.execution_id)
+        was_held = session.reported(report.execution_id)
         await self.commits.room(report.size_bytes)
-        self._enqueue(session, report, pending)
+        self._enqueue(session, report, pending, was_held)
 
-    def _enqueue(self, session: WorkerSession, report: Report, pending: PendingAck) -> None:
+    def _enqueue(self, session: WorkerSession, report: Report, pending: PendingAck, was_held: bool) -> None:
         if report.execution_id is None or not session.is_open:
             return
         reported = Reported(report.execution_id, session.reporter, report.ending)
         answer = self.commits.enqueue_now(reported, report.size_bytes)
-        answer.add_done_callback(lambda done: self._answered(session, report, pending, done))
+        answer.add_done_callback(lambda done: self._answered(session, report, pending, was_held, done))
 
     def _answered(
-        self, session: WorkerSession, report: Report, pending: PendingAck, done: asyncio.Future[Outcome]
+        self,
+        session: WorkerSession,
+        report: Report,
+        pending: PendingAck,
+        was_held: bool,
+        done: asyncio.Future[Outcome],
     ) -> None:
         if done.cancelled() or report.execution_id is None:
             return
@@ -81,6 +86,8 @@ class ReportCollector:
             case None:
                 outcome = done.result()
                 session.saved(report.execution_id)
+                if outcome is Outcome.ACCEPTED and not was_held:
+                    session.earlier_held = max(0, session.earlier_held - 1)
                 session.outbox.answer(pending, Ack(report.execution_text, outcome.value, outcome))
             case NotPermitted():
                 # Dropped unacked: the worker sends it again in the region that is primary now.
@@ -92,7 +99,7 @@ class ReportCollector:
             case Unavailable():
                 # Held while the session lives; the unanswered requests of a stream are bounded.
                 delay_s = _RETRY_S * (0.5 + random.random())
-                asyncio.get_running_loop().call_later(delay_s, self._enqueue, session, report, pending)
+                asyncio.get_running_loop().call_later(delay_s, self._enqueue, session, report, pending, was_held)
             case _:
                 _log.error("a result could not be saved", exc_info=exc)
 

@@ -90,6 +90,11 @@ class WorkerSession:
         held = None if execution_id is None else self.held.get(execution_id)
         return None if held is None else held.job_id
 
+    @property
+    def is_at_rest(self) -> bool:
+        """Nothing is held, nothing is being saved, everything is answered."""
+        return not (self.held or self.saving or self.earlier_held or self.outbox.has_unanswered)
+
     def end(self, why: DispatchdError) -> None:
         """Ends the stream with an error, once."""
         if not self.ended.done():

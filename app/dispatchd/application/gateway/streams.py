@@ -52,6 +52,7 @@ from dispatchd.domain.worker import Registration, check_registration, check_work
 from dispatchd.telemetry import metrics
 
 _TRIES = 5
+_REST_LOOK_S = 0.05
 _log = logging.getLogger(__name__)
 _worker_log = logging.getLogger("dispatchd.worker_log")
 
@@ -83,8 +84,6 @@ class WorkerStreams:
         self._most_sessions = most_sessions
         self._sessions: dict[SessionId, WorkerSession] = {}
         self._capabilities: set[str] = set()
-        self._all_closed = asyncio.Event()
-        self._all_closed.set()
         self._is_draining = False
         self.claimer: Claimer | None = None
         """Set once by the role: claimer and streams know each other."""
@@ -108,10 +107,14 @@ class WorkerStreams:
         registration = first if isinstance(first, Registration) else await self._registration_of(first)
         check_registration(registration)
         session = await self._open(registration, principal, peer)
-        if isinstance(first, Registration):
-            session.outbox.send(session.lease_ack("registered"))
-        else:
-            await self.handle(session, first)
+        try:
+            if isinstance(first, Registration):
+                session.outbox.send(session.lease_ack("registered"))
+            else:
+                await self.handle(session, first)
+        except BaseException:
+            await asyncio.shield(self.closed(session))
+            raise
         self._wake()
         return session
 
@@ -155,7 +158,6 @@ class WorkerStreams:
         self._settler.announce(decisions, opened.followed)
         self._displace(session, opened)
         self._sessions[session.session_id] = session
-        self._all_closed.clear()
         self._count_sessions()
         _log.info(
             "worker registered",
@@ -210,9 +212,6 @@ class WorkerStreams:
             await self._store.close([session.session_id])
         except (DispatchdError, NotPermitted) as exc:
             _log.info("a closed stream could not be noted: %s", exc, extra={"worker_id": session.worker_id})
-        finally:
-            if not self._sessions:
-                self._all_closed.set()
 
     # --- messages -------------------------------------------------------------------------------------------------
 
@@ -298,15 +297,18 @@ class WorkerStreams:
             async with asyncio.timeout(longest.total_seconds()):
                 if unsent and self.claimer is not None:
                     await self.claimer.give_back(unsent)
-                await self._all_closed.wait()
+                while self._sessions:
+                    self._end_those_at_rest()
+                    await asyncio.sleep(_REST_LOOK_S)
         except (TimeoutError, DispatchdError, NotPermitted):
             _log.info("streams still open at the end of the drain", extra={"streams": len(self._sessions)})
         for session in self.sessions():
             session.end(Unavailable("this worker-gateway is stopping: connect again"))
 
-    async def wait_closed(self) -> None:
-        """Returns when no stream is open."""
-        await self._all_closed.wait()
+    def _end_those_at_rest(self) -> None:
+        for session in self.sessions():
+            if not session.registration.resumes and session.is_at_rest:
+                session.end(Unavailable("this worker-gateway is stopping: connect again"))
 
     def _count_sessions(self) -> None:
         metrics.STREAMS_OPEN.set(len(self._sessions))
