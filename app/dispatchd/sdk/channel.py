@@ -1,0 +1,49 @@
+"""The channel options of the client and the worker, and how a channel is opened."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TypeAlias
+
+import grpc
+import grpc.aio
+
+from dispatchd.sdk.errors import InvalidRequest
+
+CallMetadata: TypeAlias = tuple[tuple[str, str], ...]
+
+# gRPC waits up to two minutes between connection attempts by default; a restarted role should be found in seconds.
+_RECONNECT = [
+    ("grpc.initial_reconnect_backoff_ms", 100),
+    ("grpc.min_reconnect_backoff_ms", 5_000),  # in truth the time one connection attempt may take
+    ("grpc.max_reconnect_backoff_ms", 3_000),
+]
+# A peer that vanished without a FIN is noticed within 40 s of a call. Calls last at most a minute, so a server with
+# gRPC's default ping policy never counts enough pings to object.
+_KEEPALIVE = [("grpc.keepalive_time_ms", 30_000), ("grpc.keepalive_timeout_ms", 10_000)]
+# Streams of one worker must not share a connection: the next one is meant to reach another gateway.
+_OWN_CONNECTION = [("grpc.use_local_subchannel_pool", 1)]
+
+
+def open_client_channel(target: str, credentials: grpc.ChannelCredentials | None) -> grpc.aio.Channel:
+    """Return a channel for unary calls."""
+    return _open(target, credentials, _RECONNECT + _KEEPALIVE)
+
+
+def open_stream_channel(target: str, credentials: grpc.ChannelCredentials | None) -> grpc.aio.Channel:
+    """Return a channel with a connection of its own, for one stream."""
+    return _open(target, credentials, _RECONNECT + _OWN_CONNECTION)
+
+
+def _open(target: str, credentials: grpc.ChannelCredentials | None, options: list[tuple[str, int]]) -> grpc.aio.Channel:
+    if credentials is None:
+        return grpc.aio.insecure_channel(target, options=options)
+    return grpc.aio.secure_channel(target, credentials, options=options)
+
+
+def to_call_metadata(headers: Mapping[str, str] | None) -> CallMetadata:
+    """Return gRPC call metadata in a fixed order, so that equal headers compare equal."""
+    try:
+        return tuple(sorted((name.lower(), value) for name, value in (headers or {}).items()))
+    except AttributeError as exc:
+        raise InvalidRequest("call_metadata must map strings to strings", field="call_metadata") from exc
