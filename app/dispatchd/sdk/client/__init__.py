@@ -1,0 +1,1 @@
+"""The client: submits, reads, awaits and cancels jobs, asynchronously or not."""
