@@ -25,7 +25,8 @@ _LOCK = "lock"
 _FIRST_RESTART_DELAY_S = 0.5
 _LONGEST_RESTART_DELAY_S = 15.0
 _STABLE_AFTER_S = 30.0
-_BEYOND_SHUTDOWN_TIMEOUT_S = 5.0
+# A role ends itself by force five seconds after that timeout.
+_BEYOND_SHUTDOWN_TIMEOUT_S = 8.0
 
 
 class InstallationError(Exception):
