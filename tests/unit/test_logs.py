@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from dispatchd.telemetry.logs import LONGEST_TEXT, JsonLines, LogWriter, audit, bound, configure_logging
+from dispatchd.telemetry.logs import LONGEST_TEXT, LogWriter, audit, bound, configure_logging
 from dispatchd.telemetry.metrics import LOG_LINES_DROPPED
 
 logger = logging.getLogger("dispatchd.test")
@@ -114,7 +114,7 @@ def test_the_audit_log_is_one_line_a_call_at_any_level(captured: Captured) -> No
 def test_lines_that_nobody_reads_are_dropped_and_counted() -> None:
     reading, writing = os.pipe()
     blocked = os.fdopen(writing, "wb", buffering=0)
-    writer = LogWriter(blocked, JsonLines({}), queue_lines=10)
+    writer = LogWriter(blocked, {}, queue_lines=10)
     before = _dropped()
     record = logging.makeLogRecord({"msg": "y" * 8192, "levelname": "INFO", "name": "n"})
     for _ in range(100):
@@ -127,7 +127,7 @@ def test_lines_that_nobody_reads_are_dropped_and_counted() -> None:
 
 def test_a_full_queue_is_bounded_in_bytes_too() -> None:
     stream = io.BytesIO()
-    writer = LogWriter(stream, JsonLines({}), queue_bytes=100)
+    writer = LogWriter(stream, {}, queue_bytes=100)
     before = _dropped()
     writer.emit(logging.makeLogRecord({"msg": "y" * 200}))
     writer.close()

@@ -4,17 +4,18 @@
 
     callers ──put──▶ queue (bounded in items and bytes) ──▶ flusher ──▶ one transaction of ≤ 256 items, ≤ 4 MiB
                                                                │
-       a lone item is flushed at once; when more wait, the flusher gathers for at most 2 ms, until as many
-       are in as the last batch answered (those callers are about to come back)
+       a lone item is flushed at once; when more wait, the flusher gathers for at most 2 ms, until as many are in
+       as callers were known when the last batch ended: those it answered are about to come back
                                                                │
        a batch that the database refuses is halved until the guilty item stands alone
 """
 
 import asyncio
+import logging
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import Generic, TypeVar
 
@@ -30,6 +31,7 @@ GATHER = timedelta(milliseconds=2)
 QUEUE_WAIT = timedelta(seconds=2)
 ANSWER_WAIT = timedelta(seconds=2)
 CONFLICT_TRIES = 3
+_log = logging.getLogger(__name__)
 
 Execute = Callable[[Sequence[Item]], Awaitable[Sequence[Answer]]]
 """Runs one transaction; answers in the order of the items."""
@@ -39,11 +41,17 @@ Execute = Callable[[Sequence[Item]], Awaitable[Sequence[Answer]]]
 class _Waiting(Generic[Item, Answer]):
     item: Item
     size_bytes: int
-    answer: asyncio.Future[Answer] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
+    answer: asyncio.Future[Answer]
+    since: float
+    """When it was queued, by the loop's clock, in seconds."""
 
 
 class GroupCommit(Generic[Item, Answer]):
-    """One flusher for one kind of item. `run()` is its loop, a child of the role's TaskGroup."""
+    """One flusher for one kind of item. `run()` is its loop, a child of the role's TaskGroup.
+
+    An item waits at most 2 s for its answer, from the moment it is queued; then it is told Unavailable, and whether
+    it was done is unclear.
+    """
 
     def __init__(self, kind: str, execute: "Execute[Item, Answer]", *, most_items: int, most_bytes: int) -> None:
         self._kind = kind
@@ -54,26 +62,21 @@ class GroupCommit(Generic[Item, Answer]):
         self._queued_bytes = 0
         self._arrived = asyncio.Event()
         self._room = asyncio.Condition()
-        self._last_batch = 0
+        self._callers = 0
+        """How many were waiting or just answered when the last batch ended."""
         self._wanted = 0
         self._enough = asyncio.Event()
+        self._batch_size = metrics.GROUP_COMMIT_BATCH_SIZE.labels(kind=kind)
+        self._duration = metrics.GROUP_COMMIT_DURATION.labels(kind=kind)
+        self._items_gauge = metrics.QUEUE_ITEMS.labels(kind=kind)
+        self._bytes_gauge = metrics.QUEUE_BYTES.labels(kind=kind)
 
     async def put(self, item: Item, size_bytes: int) -> Answer:
         """Waits for the item's transaction and returns its answer.
 
         Raises Overloaded if the queue stays full for 2 s, and what the transaction raises for this item.
         """
-        return await self.answer_of(await self.reserve(item, size_bytes))
-
-    async def answer_of(self, answer: asyncio.Future[Answer]) -> Answer:
-        """Waits for an answer for at most 2 s. Raises Unavailable after that; the outcome is unclear then."""
-        try:
-            async with asyncio.timeout(ANSWER_WAIT.total_seconds()):
-                return await answer
-        except TimeoutError:
-            raise Unavailable(
-                "the database did not answer in time; it may have been done: send it again"
-            ) from None
+        return await (await self.reserve(item, size_bytes))
 
     async def reserve(self, item: Item, size_bytes: int) -> asyncio.Future[Answer]:
         """Waits only until the item is queued; the future is its answer. Raises Overloaded as `put` does."""
@@ -94,13 +97,14 @@ class GroupCommit(Generic[Item, Answer]):
 
     def enqueue_now(self, item: Item, size_bytes: int) -> asyncio.Future[Answer]:
         """Queues without waiting, for callers who bound themselves; the future is the answer."""
-        waiting: _Waiting[Item, Answer] = _Waiting(item, size_bytes)
-        self._queue.append(waiting)
+        loop = asyncio.get_running_loop()
+        answer: asyncio.Future[Answer] = loop.create_future()
+        self._queue.append(_Waiting(item, size_bytes, answer, loop.time()))
         self._queued_bytes += size_bytes
         self._arrived.set()
         if len(self._queue) >= self._wanted:
             self._enough.set()
-        return waiting.answer
+        return answer
 
     def _has_room(self, size_bytes: int) -> bool:
         return not self._queue or (
@@ -115,7 +119,8 @@ class GroupCommit(Generic[Item, Answer]):
                 await self._arrived.wait()
                 await self._gather()
                 batch = self._take()
-                await self._flush(batch)
+                if batch:
+                    await self._flush(batch)
         finally:
             for waiting in (*batch, *self._queue):
                 if not waiting.answer.done():
@@ -127,7 +132,7 @@ class GroupCommit(Generic[Item, Answer]):
             await asyncio.sleep(0)
         if len(self._queue) < 2:
             return
-        self._wanted = min(self._last_batch, limits.BATCH_ITEMS)
+        self._wanted = min(self._callers, limits.BATCH_ITEMS)
         if len(self._queue) >= self._wanted:
             return
         self._enough.clear()
@@ -151,18 +156,23 @@ class GroupCommit(Generic[Item, Answer]):
             batch.append(waiting)
         if not self._queue:
             self._arrived.clear()
-        metrics.QUEUE_ITEMS.labels(kind=self._kind).set(len(self._queue))
-        metrics.QUEUE_BYTES.labels(kind=self._kind).set(self._queued_bytes)
+        self._items_gauge.set(len(self._queue))
+        self._bytes_gauge.set(self._queued_bytes)
         return batch
 
     async def _flush(self, batch: "list[_Waiting[Item, Answer]]") -> None:
-        if not batch:
-            return
-        self._last_batch = len(batch)
         started = time.perf_counter()
-        metrics.GROUP_COMMIT_BATCH_SIZE.labels(kind=self._kind).observe(len(batch))
-        answers = await execute_isolated([waiting.item for waiting in batch], self._execute)
-        metrics.GROUP_COMMIT_DURATION.labels(kind=self._kind).observe(time.perf_counter() - started)
+        self._batch_size.observe(len(batch))
+        answers: Sequence[Answer | Exception]
+        try:
+            async with asyncio.timeout_at(batch[0].since + ANSWER_WAIT.total_seconds()):
+                answers = await execute_isolated([waiting.item for waiting in batch], self._execute)
+        except TimeoutError:
+            answers = [Unavailable("the database did not answer in time; it may have been done: send it again")] * len(
+                batch
+            )
+        self._duration.observe(time.perf_counter() - started)
+        self._callers = len(batch) + len(self._queue)
         for waiting, answer in zip(batch, answers, strict=True):
             if waiting.answer.done():
                 continue
@@ -192,6 +202,9 @@ async def execute_isolated(items: Sequence[Item], execute: "Execute[Item, Answer
         ]
     except (DispatchdError, NotPermitted) as exc:
         return [exc for _ in items]
+    except Exception:
+        _log.exception("a batch failed")
+        return [Unavailable("the server failed; its log says more") for _ in items]
 
 
 async def _with_retries(items: Sequence[Item], execute: "Execute[Item, Answer]") -> Sequence[Answer]:

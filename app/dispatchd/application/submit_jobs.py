@@ -96,7 +96,7 @@ class SubmitJobs:
             answers.append(_NOT_YET)
         for position, new_job, future in pending:
             try:
-                stored = await self.commits.answer_of(future)
+                stored = await future
             except NotPermitted as exc:
                 answers[position] = await self._region.explain(exc)
             except DispatchdError as exc:

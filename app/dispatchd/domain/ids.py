@@ -1,6 +1,6 @@
 """Job, execution and session ids: UUIDv7 (RFC 9562, section 5.7), strictly increasing within one process."""
 
-import os
+import random
 import time
 from collections.abc import Callable
 from typing import NewType
@@ -16,6 +16,8 @@ _JOB_PREFIX = "job_"
 _EXECUTION_PREFIX = "exec_"
 _HEX_DIGITS = 32
 _COUNTER_BITS = 12
+_RANDOM_BITS = 62
+_RANDOM = random.Random()  # seeded by the operating system; ids are unique, not secret
 _VERSION_7 = 0x7 << 76
 _VARIANT_RFC = 0x2 << 62
 
@@ -30,10 +32,10 @@ class IdGenerator:
     def __init__(
         self,
         now_ns: Callable[[], int] = time.time_ns,
-        random_bytes: Callable[[int], bytes] = os.urandom,
+        random_bits: Callable[[int], int] = _RANDOM.getrandbits,
     ) -> None:
         self._now_ns = now_ns
-        self._random_bytes = random_bytes
+        self._random_bits = random_bits
         self._last = 0
 
     def job_id(self) -> JobId:
@@ -49,8 +51,7 @@ class IdGenerator:
         first_of_this_ms = (self._now_ns() // 1_000_000) << _COUNTER_BITS
         self._last = max(self._last + 1, first_of_this_ms)
         time_ms, counter = self._last >> _COUNTER_BITS, self._last & ((1 << _COUNTER_BITS) - 1)
-        tail = int.from_bytes(self._random_bytes(8), "big") >> 2
-        return UUID(int=time_ms << 80 | _VERSION_7 | counter << 64 | _VARIANT_RFC | tail)
+        return UUID(int=time_ms << 80 | _VERSION_7 | counter << 64 | _VARIANT_RFC | self._random_bits(_RANDOM_BITS))
 
 
 def format_job_id(job_id: JobId) -> str:

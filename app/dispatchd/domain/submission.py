@@ -2,7 +2,6 @@
 
 import hashlib
 import re
-import struct
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -134,8 +133,5 @@ def request_digest(submission: Submission) -> bytes:
         b"" if submission.run_at is None else str((submission.run_at - _EPOCH) // _MICROSECOND).encode(),
         b"" if submission.timeout is None else str(submission.timeout // _MICROSECOND).encode(),
     ]
-    digest = hashlib.sha256()
-    for part in parts:
-        digest.update(struct.pack(">Q", len(part)))
-        digest.update(part)
-    return digest.digest()
+    framed = b"".join(piece for part in parts for piece in (len(part).to_bytes(8, "big"), part))
+    return hashlib.sha256(framed).digest()

@@ -18,7 +18,7 @@ from dispatchd.adapters.postgres.queries import Query
 from dispatchd.application.ports import BatchRejected, DatabaseUnavailable, TransientConflict
 
 STATEMENT_TIMEOUT = timedelta(seconds=2)
-LOCK_TIMEOUT = timedelta(milliseconds=300)
+LOCK_TIMEOUT = timedelta(milliseconds=150)
 CONNECT_TIMEOUT = timedelta(seconds=2)
 
 _PINNED_PLANS = {

@@ -2,49 +2,62 @@
 -- The one row that decides which region may change anything.
 select r.primary_region, r.epoch, r.mode, r.changed_at from region r;
 
--- name: make_region
--- Makes the row once; afterwards it decides by itself.
-insert into region (primary_region, epoch, mode) values (:primary_region, 1, 'active') on conflict do nothing;
+-- name: region_and_its_writer
+-- The row, with the transaction that wrote it: the id stays in the row when it is frozen.
+select r.primary_region, r.epoch, r.mode, r.changed_at, r.xmin::text as written_by from region r;
 
 -- name: change_region
--- Compare-and-set on the epoch; returns the transaction id that every older writer must be compared with.
+-- Compare-and-set on the epoch; no row comes back if the epoch is another one.
 update region
 set primary_region = :primary_region,
     epoch = :epoch::bigint,
     mode = :mode,
     changed_at = now()
 where epoch = :expected_epoch::bigint
-returning pg_current_xact_id()::text as xid;
+returning primary_region, epoch, mode, changed_at, pg_current_xact_id()::xid::text as written_by;
 
--- name: older_writers
--- Backends and prepared transactions that may still write under the row as it was before the flip.
+-- name: region_access
+-- What this role may do: see the snapshots of other sessions, and write at all.
+select
+    quote_ident(current_user) as role,
+    pg_has_role(current_user, 'pg_read_all_stats', 'usage') as sees_activity,
+    pg_is_in_recovery() or current_setting('transaction_read_only')::boolean as is_read_only;
+
+-- name: older_transactions
+-- Transactions of this database, other than this one, that have written something, or hold a snapshot at least as old
+-- as the one that wrote the row: each may have read the row as it was before. A transaction id alone proves nothing:
+-- who read the old row may have got a higher one than the flip. Transactions of other databases can't write here, a
+-- parallel worker writes nothing without its leader, and autovacuum runs no statement of ours.
 select
     a.pid,
+    a.backend_start as backend_started_at,
+    a.xact_start as started_at,
     coalesce(a.usename, '') as user_name,
     coalesce(a.application_name, '') as application,
     coalesce(a.state, '') as state,
-    coalesce(extract(epoch from now() - a.xact_start), 0)::float8 as age_s
+    extract(epoch from clock_timestamp() - a.xact_start)::float8 as age_s
 from pg_stat_activity a
 where a.pid <> pg_backend_pid()
   and a.datname = current_database()
-  and a.backend_type = 'client backend'
-  and (
-      age(a.backend_xid) >= age(:flip_xid::text::xid)
-      or age(a.backend_xmin) >= age(:flip_xid::text::xid)
-  )
+  and a.backend_type not in ('autovacuum worker', 'parallel worker')
+  and (a.backend_xid is not null or age(a.backend_xmin) >= age(:written_by::text::xid))
+  and (:begun_by::timestamptz is null or a.xact_start is null or a.xact_start <= :begun_by::timestamptz)
 order by a.pid;
 
--- name: older_prepared
--- Prepared transactions from before the flip.
-select p.gid from pg_prepared_xacts p where age(p.transaction) >= age(:flip_xid::text::xid) order by p.gid;
+-- name: prepared_transactions
+-- The prepared transactions of this database: they have written something, and no backend shows them.
+select p.gid, p.owner::text as user_name, p.prepared as prepared_at
+from pg_prepared_xacts p
+where p.database = current_database()
+order by p.gid;
 
--- name: may_see_activity
--- Whether this role sees other sessions' snapshots.
-select pg_has_role(current_user, 'pg_read_all_stats', 'usage') as yes, pg_is_in_recovery() as is_read_only;
-
--- name: terminate_backend
--- Ends a backend.
-select pg_terminate_backend(:pid::integer);
+-- name: terminate_transaction
+-- Ends the backend of one transaction, unless that transaction has ended meanwhile.
+select pg_terminate_backend(a.pid) as was_sent
+from pg_stat_activity a
+where a.pid = :pid::integer
+  and a.backend_start = :backend_started_at::timestamptz
+  and a.xact_start is not distinct from :started_at::timestamptz;
 
 -- name: schema_version
 -- The newest migration, and the oldest program that may run on it.
