@@ -23,7 +23,7 @@ dev: setup ## Run everything on this machine: PostgreSQL, Valkey and the three r
 	$(BIN)/dispatchd dev
 
 demo: setup ## Audit the integrity of this Python environment with thousands of jobs, while processes are killed
-	$(BIN)/python -m perf.demo
+	$(BIN)/python -m dispatchd.demo
 
 bench: setup ## Measure throughput and latency beside pgbench; writes evidence/performance/
 	$(BIN)/python -m perf.bench
@@ -41,7 +41,7 @@ lint: setup ## Look for mistakes that need no running
 	$(BIN)/ruff check .
 
 types: setup ## Check the types
-	MYPYPATH=tests $(BIN)/mypy app/dispatchd tests $(if $(wildcard perf/*.py),perf)
+	MYPYPATH=tests $(BIN)/mypy app/dispatchd tests perf
 
 layers: setup ## Check which layer imports which
 	$(BIN)/lint-imports
