@@ -16,7 +16,7 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -42,6 +42,7 @@ from dispatchd.telemetry import logs, metrics
 START_PATIENCE_S = 30.0
 STOP_MARGIN_S = 5.0
 EXIT_MISTAKE = 2
+_CANCEL_AGAIN_S = 0.1
 EXIT_FAILED = 1
 _log = logging.getLogger(__name__)
 
@@ -181,8 +182,16 @@ async def running(loops: Mapping[str, Loop]) -> AsyncIterator[None]:
         try:
             yield
         finally:
-            for task in tasks:
-                task.cancel()
+            await _end(tasks)
+
+
+async def _end(tasks: "Sequence[asyncio.Task[None]]") -> None:
+    """Cancels until all have ended: before Python 3.12 `asyncio.wait_for` inside a library may swallow a cancel."""
+    pending = set(tasks)
+    while pending:
+        for task in pending:
+            task.cancel()
+        _, pending = await asyncio.wait(pending, timeout=_CANCEL_AGAIN_S)
 
 
 async def _endless(name: str, loop: Loop) -> None:
