@@ -1,0 +1,20 @@
+"""Fixtures for the SDK's tests: the other side of its calls, as a real gRPC server that the test scripts."""
+
+from collections.abc import AsyncIterator
+
+import pytest
+from scripted_control_plane import ScriptedControlPlane, scripted_control_plane
+
+from dispatchd import AsyncClient
+
+
+@pytest.fixture
+async def control_plane() -> AsyncIterator[ScriptedControlPlane]:
+    async with scripted_control_plane() as peer:
+        yield peer
+
+
+@pytest.fixture
+async def client(control_plane: ScriptedControlPlane) -> AsyncIterator[AsyncClient]:
+    async with AsyncClient(control_plane.target) as opened:
+        yield opened
