@@ -8,23 +8,23 @@ from datetime import timedelta
 
 from dispatchd.telemetry import metrics
 
-LONGEST_BACKOFF = timedelta(seconds=5)
+LONGEST_PAUSE = timedelta(seconds=1)
 _log = logging.getLogger(__name__)
 
 Tick = Callable[[], Awaitable[None]]
 
 
 async def every(interval: timedelta, name: str, tick: Tick) -> None:
-    """Runs `tick`, then sleeps `interval`, until cancelled."""
+    """Runs `tick`, then sleeps `interval`, until cancelled. A failure is followed by no longer a pause than that."""
 
     async def tick_and_sleep() -> None:
         await tick()
         await asyncio.sleep(interval.total_seconds())
 
-    await forever(name, tick_and_sleep)
+    await forever(name, tick_and_sleep, min(interval, LONGEST_PAUSE))
 
 
-async def forever(name: str, tick: Tick) -> None:
+async def forever(name: str, tick: Tick, longest_pause: timedelta = LONGEST_PAUSE) -> None:
     """Runs `tick` again and again until cancelled. A failure is logged, counted and followed by a growing pause with
     jitter; `tick` paces itself."""
     failures = 0
@@ -36,7 +36,7 @@ async def forever(name: str, tick: Tick) -> None:
             failures += 1
             metrics.LOOP_FAILURES.labels(loop=name).inc()
             _log.warning("a tick failed", extra={"loop": name, "error": f"{type(exc).__name__}: {exc}"}, exc_info=exc)
-            pause_s = min(0.05 * 2.0 ** min(failures, 20), LONGEST_BACKOFF.total_seconds())
+            pause_s = min(0.05 * 2.0 ** min(failures, 20), longest_pause.total_seconds())
             await asyncio.sleep(pause_s * (0.5 + random.random() / 2))
 
 

@@ -9,7 +9,7 @@ from dispatchd.application.announcer import Announcer
 from dispatchd.application.group_commit import GroupCommit
 from dispatchd.application.ports import DatabaseUnavailable, JobStore, NotPermitted, ReadyEntry, StoredJob
 from dispatchd.application.region_watch import RegionWatch
-from dispatchd.domain.errors import DispatchdError, IdempotencyConflict, Unavailable
+from dispatchd.domain.errors import DispatchdError, IdempotencyConflict, Overloaded, Unavailable
 from dispatchd.domain.ids import IdGenerator, format_job_id
 from dispatchd.domain.submission import (
     NO_TRACE,
@@ -81,6 +81,7 @@ class SubmitJobs:
         self._region.check_takes_work()
         answers: list[JobView | DispatchdError] = []
         pending: list[tuple[int, NewJob, asyncio.Future[StoredJob]]] = []
+        full: Overloaded | None = None
         for item in items:
             if isinstance(item, DispatchdError):
                 answers.append(item)
@@ -88,8 +89,12 @@ class SubmitJobs:
             submission, trace = item
             try:
                 new_job = self.checked(submission, trace)
+                if full is not None:
+                    raise full
                 future = await self.commits.reserve(new_job, submission.size_bytes)
             except DispatchdError as exc:
+                # Once the queue stayed full for one item, the rest of the call does not wait for it again.
+                full = exc if isinstance(exc, Overloaded) else full
                 answers.append(exc)
                 continue
             pending.append((len(answers), new_job, future))

@@ -9,6 +9,7 @@ from dispatchd.application.region_watch import RegionWatch
 from dispatchd.application.scheduler.leadership import Leadership
 
 BATCH = 1_000
+SHORTEST_SLEEP = timedelta(milliseconds=10)
 
 
 class DueQueuer:
@@ -55,4 +56,4 @@ class DueQueuer:
 
     async def _until_next(self) -> timedelta:
         delay = await self._store.next_due()
-        return self._longest_sleep if delay is None else min(max(delay, timedelta(0)), self._longest_sleep)
+        return self._longest_sleep if delay is None else min(max(delay, SHORTEST_SLEEP), self._longest_sleep)
