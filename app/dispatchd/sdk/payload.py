@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Generic, TypeVar
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import PydanticUserError, TypeAdapter, ValidationError
 from pydantic_core import PydanticSerializationError, from_json, to_json
 
 ValueT = TypeVar("ValueT")
@@ -30,8 +30,11 @@ class Codec(Generic[ValueT]):
         self._raw = value_type is bytes
         self._empty_none = empty_none
         self._adapter: TypeAdapter[ValueT] | None = None
-        if not self._raw and value_type is not Any and value_type is not None:
-            self._adapter = TypeAdapter(value_type)
+        if not self._raw and value_type is not Any:
+            try:
+                self._adapter = TypeAdapter(value_type)
+            except PydanticUserError as exc:
+                raise TypeError(f"JSON has no form for the type hint {value_type!r}") from exc
 
     def encode(self, value: ValueT) -> bytes:
         """Return the bytes for `value`; `EncodeError` if JSON has no form for it."""

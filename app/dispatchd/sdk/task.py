@@ -50,8 +50,11 @@ class Task(Generic[PayloadT, ResultT]):
         if self.timeout is not None and not self.timeout:
             raise ValueError(f"task {job_type}: timeout must be longer than zero")
         self.is_async = inspect.iscoroutinefunction(function)
-        self.payload: Codec[PayloadT] = Codec(shape.payload_type)
-        self.result: Codec[ResultT] = Codec(shape.result_type, empty_none=True)
+        try:
+            self.payload: Codec[PayloadT] = Codec(shape.payload_type)
+            self.result: Codec[ResultT] = Codec(shape.result_type, empty_none=True)
+        except TypeError as exc:
+            raise TypeError(f"task {job_type}: {exc}") from exc
         self._shape = shape
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
