@@ -1,0 +1,1 @@
+"""Measurements and drills on real installations; what they find goes to `evidence/`."""

@@ -1,0 +1,1 @@
+"""Profiles of roles that run as child processes."""
