@@ -17,6 +17,7 @@ row. A transaction that ends by PREPARE TRANSACTION has not ended for this purpo
 """
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -192,12 +193,14 @@ class RegionSwitch:
         terminates: bool = False,
         progress: Progress = lambda _blockers, _waited: None,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._store = store
         self._patience = patience
         self._terminates = terminates
         self._progress = progress
         self._sleep = sleep
+        self._clock = clock
 
     async def status(self) -> RegionRow:
         """The row."""
@@ -279,7 +282,7 @@ class RegionSwitch:
 
     async def _wait(self, written: WrittenRow, begun_by: datetime | None) -> None:
         """Returns once nothing is open that may have read an earlier row. Raises StillBlocked."""
-        clock = asyncio.get_running_loop().time
+        clock = self._clock
         began = clock()
         ends = began + self._patience.total_seconds()
         blockers = Blockers(*await self._look(written, begun_by))

@@ -10,6 +10,7 @@ from dispatchd.application.region_switch import (
     OpenTransaction,
     PreparedTransaction,
     RegionAccess,
+    RegionSwitchRefused,
     TerminationRefused,
     WrittenRow,
 )
@@ -33,7 +34,7 @@ class PostgresRegionSwitchStore:
     async def read(self) -> WrittenRow:
         row = await self._row("region_and_its_writer")
         if row is None:
-            raise RuntimeError("the region row is missing: run `dispatchd migrate`")
+            raise RegionSwitchRefused("the region row is missing: run `dispatchd migrate`, which makes it")
         return WrittenRow(region_row(row), row["written_by"])
 
     async def change(self, primary_region: str, epoch: int, mode: RegionMode, expected_epoch: int) -> WrittenRow | None:
