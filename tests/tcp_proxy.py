@@ -1,0 +1,85 @@
+"""A TCP proxy between a program and its server that can break the connection in every way a network does."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+
+_CHUNK = 64 * 1024
+
+
+class TcpProxy:
+    """Passes bytes on, until it is told otherwise. Counts connections."""
+
+    def __init__(self, host: str, port: int) -> None:
+        self._target = (host, port)
+        self._writers: set[asyncio.StreamWriter] = set()
+        self._hears = asyncio.Event()
+        self._hears.set()
+        self._cut_answer: Callable[[bytes], bool] | None = None
+        self.connections = 0
+        self.port = 0
+        self.cuts = 0
+
+    def go_deaf(self) -> None:
+        """Takes connections and bytes, and passes nothing on in either direction."""
+        self._hears.clear()
+
+    def hear_again(self) -> None:
+        """Passes on what it held back, and everything after."""
+        self._hears.set()
+
+    def cut(self) -> None:
+        """Breaks every connection."""
+        for writer in list(self._writers):
+            transport = writer.transport
+            transport.abort()
+
+    def cut_once_before(self, is_it: Callable[[bytes], bool]) -> None:
+        """Breaks the connection in place of passing on the first answer for which `is_it` is true."""
+        self._cut_answer = is_it
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.connections += 1
+        try:
+            server_reader, server_writer = await asyncio.open_connection(*self._target)
+        except OSError:
+            writer.transport.abort()
+            return
+        self._writers |= {writer, server_writer}
+        try:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self._pump(reader, server_writer, is_answer=False))
+                group.create_task(self._pump(server_reader, writer, is_answer=True))
+        except* OSError:
+            pass
+        finally:
+            self._writers -= {writer, server_writer}
+            for each in (writer, server_writer):
+                each.transport.abort()
+
+    async def _pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, is_answer: bool) -> None:
+        while data := await reader.read(_CHUNK):
+            await self._hears.wait()
+            if is_answer and self._cut_answer is not None and self._cut_answer(data):
+                self._cut_answer = None
+                self.cuts += 1
+                raise ConnectionResetError
+            writer.write(data)
+            await writer.drain()
+        raise ConnectionResetError
+
+
+@asynccontextmanager
+async def proxy_to(address: str) -> AsyncIterator[TcpProxy]:
+    """A proxy on a free port to `host:port`."""
+    host, _, port = address.rpartition(":")
+    proxy = TcpProxy(host, int(port))
+    server = await asyncio.start_server(proxy.serve, "127.0.0.1", 0)
+    proxy.port = server.sockets[0].getsockname()[1]
+    try:
+        yield proxy
+    finally:
+        server.close()
+        proxy.hear_again()
+        proxy.cut()
+        await server.wait_closed()
