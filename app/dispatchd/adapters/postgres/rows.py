@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from dispatchd.adapters.postgres.database import Record
@@ -59,7 +59,7 @@ def job_view(row: Record, *, with_inputs: bool = False) -> JobView:
         priority=row["priority"],
         idempotency_key=row["idempotency_key"] or "",
         policy=policy_of(row),
-        run_at=row["run_at"],
+        run_at=_run_at(row["run_at"]),
         timeout=from_microseconds(row["timeout_us"]),
         attempts=row["attempts"],
         last_error=row["last_error"],
@@ -69,6 +69,11 @@ def job_view(row: Record, *, with_inputs: bool = False) -> JobView:
         metadata=labels_of(row["metadata"]) if with_inputs else {},
         result=(row["result"] or b"") if with_inputs else b"",
     )
+
+
+def _run_at(value: datetime | None) -> datetime | None:
+    # The driver writes the first moment of the year 1 as -infinity, and reads that without a time zone.
+    return value if value is None or value.tzinfo is not None else value.replace(tzinfo=UTC)
 
 
 def execution_view(row: Record) -> ExecutionView:
