@@ -99,17 +99,24 @@ class SubmitJobs:
                 continue
             pending.append((len(answers), new_job, future))
             answers.append(_NOT_YET)
-        for position, new_job, future in pending:
-            try:
-                stored = await future
-            except NotPermitted as exc:
-                answers[position] = await self._region.explain(exc)
-            except DispatchdError as exc:
-                answers[position] = exc
-            else:
-                same = stored.request_digest == new_job.request_digest
-                answers[position] = stored.view if same else IdempotencyConflict(format_job_id(stored.view.job_id))
+        try:
+            for position, new_job, future in pending:
+                answers[position] = await self._answer(new_job, future)
+        finally:
+            # A caller who has gone needs nothing that is still queued.
+            for _, _, future in pending:
+                future.cancel()
         return answers
+
+    async def _answer(self, new_job: NewJob, future: asyncio.Future[StoredJob]) -> JobView | DispatchdError:
+        try:
+            stored = await future
+        except NotPermitted as exc:
+            return await self._region.explain(exc)
+        except DispatchdError as exc:
+            return exc
+        same = stored.request_digest == new_job.request_digest
+        return stored.view if same else IdempotencyConflict(format_job_id(stored.view.job_id))
 
     async def _insert(self, jobs: Sequence[NewJob]) -> Sequence[StoredJob]:
         """One batch. A key whose first job vanished between insert and look is tried again."""
@@ -118,8 +125,8 @@ class SubmitJobs:
             again = [job for job, found in zip(jobs, stored, strict=True) if found is None]
             if not again:
                 break
-            found_now = dict(zip(again, await self._store.insert(again, self._region.fence), strict=True))
-            stored = [found_now.get(job) if found is None else found for job, found in zip(jobs, stored, strict=True)]
+            found_again = iter(await self._store.insert(again, self._region.fence))
+            stored = [next(found_again) if found is None else found for found in stored]
         complete = [found for found in stored if found is not None]
         if len(complete) < len(jobs):
             raise Unavailable("an idempotency key changed hands meanwhile: try again")

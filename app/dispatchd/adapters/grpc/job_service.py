@@ -12,6 +12,7 @@ from dispatchd.application.wait_job import DEFAULT_WAIT, WaitJob
 from dispatchd.domain import limits
 from dispatchd.domain.errors import DispatchdError, InvalidRequest
 from dispatchd.domain.ids import format_job_id, parse_job_id
+from dispatchd.domain.job import JobStatus
 from dispatchd.domain.submission import NO_TRACE, Submission, TraceContext, check_text
 from dispatchd.v1 import dispatchd_pb2 as pb
 
@@ -42,6 +43,9 @@ class JobService:
         request = parse(pb.SubmitJobRequest, data)
         view = await self._submit.submit(submission_of(request), _trace_of_call(call))
         call.job_id = format_job_id(view.job_id)
+        if view.status is JobStatus.SUCCEEDED:
+            # A repeat of a job that is done is answered with its result too.
+            return pb.SubmitJobResponse(job=job_message(await self._read.get(view.job_id))).SerializeToString()
         job = job_message(view)
         # Equal requests have equal inputs, so those of a repeat are those of the first job.
         job.payload = request.payload
