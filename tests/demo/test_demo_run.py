@@ -1,0 +1,58 @@
+"""The demo from end to end: real servers, roles and workers on a small copy of this environment, two kills included."""
+
+import os
+import shutil
+import subprocess
+import sys
+import sysconfig
+from pathlib import Path
+
+import pytest
+
+from dispatchd.demo.records import read_sites
+
+COPIED = ("rich-*", "pygments-*")
+PURELIB = Path(sysconfig.get_path("purelib"))
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Path:
+    """A site folder with real distributions, of which one file was changed and one is gone."""
+    copy = tmp_path / "site"
+    copy.mkdir()
+    for pattern in COPIED:
+        [info] = PURELIB.glob(f"{pattern}.dist-info")
+        shutil.copytree(info, copy / info.name)
+    for file in read_sites([copy]):
+        if not file.path.startswith(".."):
+            file.file.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(PURELIB / file.path, file.file)
+    with (copy / "rich" / "console.py").open("a") as tampered:
+        tampered.write("# one line more\n")
+    (copy / "pygments" / "lexer.py").unlink()
+    return copy
+
+
+def test_a_tampered_file_and_a_missing_one_are_found_while_processes_are_killed(tmp_path: Path, site: Path) -> None:
+    listed = read_sites([site])
+    outside = [file for file in listed if file.path.startswith("..")]
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+    demo = subprocess.run(
+        [sys.executable, "-P", "-m", "dispatchd.demo", "--site", str(site)],
+        env={**os.environ, "TMPDIR": str(scratch), "COLUMNS": "200"},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    shown = demo.stdout
+    assert (demo.returncode, demo.stderr) == (0, ""), shown + demo.stderr
+    assert f"{len(listed) - 2 - len(outside):,} files are as listed" in shown
+    assert f"1 differ, {1 + len(outside)} are missing, 0 could not be checked." in shown
+    assert "rich/console.py differs: its SHA-256 is " in shown
+    assert "pygments/lexer.py is missing" in shown
+    assert "SIGKILL for worker-2" in shown
+    assert "SIGKILL for worker-gateway" in shown
+    assert f"the ledger has {len(listed):,} acknowledged jobs, and all of them have ended." in shown
+    assert list(scratch.iterdir()) == []
