@@ -1,27 +1,26 @@
-"""Commands that work on the database itself, over DATABASE_URL."""
+"""`dispatchd migrate`."""
 
 import asyncio
 import os
-import sys
 
 import click
 
-from dispatchd.adapters.postgres.migrate import SchemaMismatch, needed_version
-from dispatchd.adapters.postgres.migrate import migrate as apply_migrations
-from dispatchd.application.ports import DatabaseUnavailable
-from dispatchd.entrypoints.settings import SettingsError, load_database_settings
+from dispatchd.cli.failures import EXIT_CODES, database_failures
 
 
-@click.command()
+@click.command(epilog=f"Example: DATABASE_URL=postgresql://app:secret@db/dispatchd dispatchd migrate\n\n{EXIT_CODES}")
 def migrate() -> None:
-    """Bring the database's schema up to date; safe to run from several places at once."""
-    try:
+    """Bring the database's schema up to date.
+
+    It is safe to run from several places at once.
+    """
+    from dispatchd.adapters.postgres import migrate as migrations
+    from dispatchd.entrypoints.settings import load_database_settings
+
+    with database_failures():
         settings = load_database_settings(os.environ)
-        applied = asyncio.run(apply_migrations(settings.database_url, primary_region=settings.primary_region))
-    except (SettingsError, SchemaMismatch, DatabaseUnavailable) as exc:
-        click.echo(f"dispatchd migrate: {exc}", err=True)
-        sys.exit(1)
+        applied = asyncio.run(migrations.migrate(settings.database_url, primary_region=settings.primary_region))
     for migration in applied:
         click.echo(f"applied {migration.version:04} {migration.name}")
     if not applied:
-        click.echo(f"nothing to do: the schema has version {needed_version()}")
+        click.echo(f"nothing to do: the schema has version {migrations.needed_version()}")

@@ -7,10 +7,18 @@ from typing import Any
 import click
 
 COMMANDS = {
+    "dev": ("dispatchd.cli.dev", "dev"),
+    "worker": ("dispatchd.cli.worker", "worker"),
+    "submit": ("dispatchd.cli.submit", "submit"),
+    "job": ("dispatchd.cli.job", "job"),
+    "deadletter": ("dispatchd.cli.dead_letters", "deadletter"),
+    "workers": ("dispatchd.cli.fleet", "workers"),
+    "queues": ("dispatchd.cli.fleet", "queues"),
     "control-plane": ("dispatchd.cli.roles", "control_plane"),
     "scheduler": ("dispatchd.cli.roles", "scheduler"),
     "worker-gateway": ("dispatchd.cli.roles", "worker_gateway"),
     "migrate": ("dispatchd.cli.database", "migrate"),
+    "region": ("dispatchd.cli.region", "region"),
 }
 """Each command: where it is defined, and under which name."""
 

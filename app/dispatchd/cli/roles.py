@@ -7,7 +7,7 @@ import click
 
 @click.command()
 def control_plane() -> None:
-    """Serve clients and operators (gRPC 8080, HTTP 9100)."""
+    """Serve clients (gRPC 8080, HTTP 9100)."""
     from dispatchd.entrypoints import control_plane as role
 
     sys.exit(role.main())
@@ -15,7 +15,10 @@ def control_plane() -> None:
 
 @click.command()
 def scheduler() -> None:
-    """Run what must happen by time: retries, lost leases, repair, retention (HTTP 9101)."""
+    """Do what is due by time (HTTP 9101).
+
+    That is retries, lost leases, repair and retention.
+    """
     from dispatchd.entrypoints import scheduler as role
 
     sys.exit(role.main())

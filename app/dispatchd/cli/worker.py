@@ -1,0 +1,48 @@
+"""`dispatchd worker`."""
+
+import click
+
+from dispatchd.cli.failures import EXIT_CODES, CommandFailed, Mistaken
+
+
+@click.command(epilog=f"Example: dispatchd worker shop.tasks:worker --concurrency 20\n\n{EXIT_CODES}")
+@click.argument("reference", metavar="MODULE:WORKER")
+@click.option(
+    "--gateway",
+    envvar="DISPATCHD_GATEWAY",
+    show_envvar=True,
+    metavar="HOST:PORT",
+    help="A worker-gateway, in place of the one in the code.",
+)
+@click.option("--worker-id", metavar="ID", help="Unique among living workers, in place of the one in the code.")
+@click.option("--concurrency", type=click.IntRange(1, 1_000), help="Tasks at once, in place of the number in the code.")
+@click.option(
+    "--log-level",
+    type=click.Choice(("debug", "info", "warning", "error"), case_sensitive=False),
+    default="info",
+    show_default=True,
+    help="What is written to standard error.",
+)
+def worker(reference: str, gateway: str | None, worker_id: str | None, concurrency: int | None, log_level: str) -> None:
+    """Run a worker of your own.
+
+    MODULE:WORKER names the Worker object in your code. The module is looked for in the current folder too. SIGTERM or
+    Ctrl-C lets running tasks finish; a second one stops at once.
+    """
+    import logging
+
+    from dispatchd.sdk.errors import DispatchdError, WorkerReferenceError
+    from dispatchd.sdk.load import load_worker
+
+    logging.basicConfig(level=log_level.upper(), format="%(asctime)s %(levelname)-7s %(name)s: %(message)s")
+    try:
+        loaded = load_worker(reference)
+    except WorkerReferenceError as exc:
+        raise Mistaken(exc.message) from exc
+    loaded.target = gateway or loaded.target
+    loaded.worker_id = worker_id or loaded.worker_id
+    loaded.max_concurrency = concurrency or loaded.max_concurrency
+    try:
+        loaded.run()
+    except DispatchdError as exc:
+        raise CommandFailed(exc.message) from exc
