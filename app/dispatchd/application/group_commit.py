@@ -30,11 +30,17 @@ Answer = TypeVar("Answer")
 GATHER = timedelta(milliseconds=2)
 QUEUE_WAIT = timedelta(seconds=2)
 ANSWER_WAIT = timedelta(seconds=2)
+STALE_AFTER = 0.75
+"""Of the time that an item may wait. What waited longer in the queue is not begun, so that every transaction that is
+begun has time to end, however long the queue."""
 CONFLICT_TRIES = 3
 _log = logging.getLogger(__name__)
 
 Execute = Callable[[Sequence[Item]], Awaitable[Sequence[Answer]]]
 """Runs one transaction; answers in the order of the items."""
+
+Known = Callable[["Sequence[Answer | Exception]"], None]
+"""Takes the answers of the next items as soon as they are known."""
 
 
 @dataclass(slots=True)
@@ -45,12 +51,20 @@ class _Waiting(Generic[Item, Answer]):
     since: float
     """When it was queued, by the loop's clock, in seconds."""
 
+    def give(self, answer: "Answer | Exception") -> None:
+        if self.answer.done():
+            return
+        if isinstance(answer, Exception):
+            self.answer.set_exception(answer)
+        else:
+            self.answer.set_result(answer)
+
 
 class GroupCommit(Generic[Item, Answer]):
     """One flusher for one kind of item. `run()` is its loop, a child of the role's TaskGroup.
 
-    An item waits at most 2 s for its answer, from the moment it is queued; then it is told Unavailable, and whether
-    it was done is unclear.
+    An item waits at most 2 s for its answer, from the moment it is queued; then it is told Unavailable. Whether it was
+    done is unclear then, unless it never left the queue.
     """
 
     def __init__(self, kind: str, execute: "Execute[Item, Answer]", *, most_items: int, most_bytes: int) -> None:
@@ -61,7 +75,7 @@ class GroupCommit(Generic[Item, Answer]):
         self._queue: deque[_Waiting[Item, Answer]] = deque()
         self._queued_bytes = 0
         self._arrived = asyncio.Event()
-        self._room = asyncio.Condition()
+        self._room = asyncio.Event()
         self._callers = 0
         """How many were waiting or just answered when the last batch ended."""
         self._wanted = 0
@@ -92,8 +106,8 @@ class GroupCommit(Generic[Item, Answer]):
     async def room(self, size_bytes: int) -> None:
         """Waits until the queue takes an item of this size; returns without a turn of the loop if it does now."""
         while not self._has_room(size_bytes):
-            async with self._room:
-                await self._room.wait()
+            self._room.clear()
+            await self._room.wait()
 
     def enqueue_now(self, item: Item, size_bytes: int) -> asyncio.Future[Answer]:
         """Queues without waiting, for callers who bound themselves; the future is the answer."""
@@ -123,8 +137,7 @@ class GroupCommit(Generic[Item, Answer]):
                     await self._flush(batch)
         finally:
             for waiting in (*batch, *self._queue):
-                if not waiting.answer.done():
-                    waiting.answer.set_exception(Unavailable("the server is stopping: try again"))
+                waiting.give(Unavailable("the server is stopping: try again"))
             self._queue.clear()
 
     async def _gather(self) -> None:
@@ -145,6 +158,7 @@ class GroupCommit(Generic[Item, Answer]):
     def _take(self) -> "list[_Waiting[Item, Answer]]":
         batch: list[_Waiting[Item, Answer]] = []
         size = 0
+        stale_before = asyncio.get_running_loop().time() - ANSWER_WAIT.total_seconds() * STALE_AFTER
         while self._queue and len(batch) < limits.BATCH_ITEMS:
             if batch and size + self._queue[0].size_bytes > limits.BATCH_BYTES:
                 break
@@ -152,8 +166,12 @@ class GroupCommit(Generic[Item, Answer]):
             self._queued_bytes -= waiting.size_bytes
             if waiting.answer.done():
                 continue
+            if waiting.since < stale_before:
+                waiting.answer.set_exception(Unavailable("it waited too long and was not done: send it again"))
+                continue
             size += waiting.size_bytes
             batch.append(waiting)
+        self._room.set()
         if not self._queue:
             self._arrived.clear()
         self._items_gauge.set(len(self._queue))
@@ -163,25 +181,20 @@ class GroupCommit(Generic[Item, Answer]):
     async def _flush(self, batch: "list[_Waiting[Item, Answer]]") -> None:
         started = time.perf_counter()
         self._batch_size.observe(len(batch))
-        answers: Sequence[Answer | Exception]
+        unanswered = deque(batch)
+
+        def known(answers: Sequence[Answer | Exception]) -> None:
+            for answer in answers:
+                unanswered.popleft().give(answer)
+
         try:
             async with asyncio.timeout_at(batch[0].since + ANSWER_WAIT.total_seconds()):
-                answers = await execute_isolated([waiting.item for waiting in batch], self._execute)
+                await _isolate([waiting.item for waiting in batch], self._execute, known, CONFLICT_TRIES)
         except TimeoutError:
-            answers = [Unavailable("the database did not answer in time; it may have been done: send it again")] * len(
-                batch
-            )
+            late = Unavailable("the database did not answer in time; it may have been done: send it again")
+            known([late] * len(unanswered))
         self._duration.observe(time.perf_counter() - started)
         self._callers = len(batch) + len(self._queue)
-        for waiting, answer in zip(batch, answers, strict=True):
-            if waiting.answer.done():
-                continue
-            if isinstance(answer, Exception):
-                waiting.answer.set_exception(answer)
-            else:
-                waiting.answer.set_result(answer)
-        async with self._room:
-            self._room.notify_all()
 
 
 async def execute_isolated(items: Sequence[Item], execute: "Execute[Item, Answer]") -> "Sequence[Answer | Exception]":
@@ -190,25 +203,34 @@ async def execute_isolated(items: Sequence[Item], execute: "Execute[Item, Answer
 
     The answer of an item is an exception where it alone is at fault, or where the database is away.
     """
+    answers: list[Answer | Exception] = []
+    await _isolate(items, execute, answers.extend, CONFLICT_TRIES)
+    return answers
+
+
+async def _isolate(items: Sequence[Item], execute: "Execute[Item, Answer]", known: "Known[Answer]", tries: int) -> None:
     try:
-        return await _with_retries(items, execute)
+        answers = await _with_tries(items, execute, tries)
     except (BatchRejected, TransientConflict) as exc:
         if len(items) == 1:
-            return [_refusal(exc) if isinstance(exc, BatchRejected) else exc]
+            known([_refusal(exc) if isinstance(exc, BatchRejected) else exc])
+            return
+        # A conflict that outlasted the tries of the whole is met once by each part that has it.
+        tries = 1 if isinstance(exc, TransientConflict) else tries
         middle = len(items) // 2
-        return [
-            *await execute_isolated(items[:middle], execute),
-            *await execute_isolated(items[middle:], execute),
-        ]
+        await _isolate(items[:middle], execute, known, tries)
+        await _isolate(items[middle:], execute, known, tries)
     except (DispatchdError, NotPermitted) as exc:
-        return [exc for _ in items]
+        known([exc] * len(items))
     except Exception:
         _log.exception("a batch failed")
-        return [Unavailable("the server failed; its log says more") for _ in items]
+        known([Unavailable("the server failed; its log says more")] * len(items))
+    else:
+        known(answers)
 
 
-async def _with_retries(items: Sequence[Item], execute: "Execute[Item, Answer]") -> Sequence[Answer]:
-    for _ in range(CONFLICT_TRIES - 1):
+async def _with_tries(items: Sequence[Item], execute: "Execute[Item, Answer]", tries: int) -> Sequence[Answer]:
+    for _ in range(tries - 1):
         try:
             return await execute(items)
         except TransientConflict:
