@@ -2,6 +2,7 @@
 
 import logging
 import random
+from collections import Counter
 from collections.abc import Callable, Sequence
 
 from dispatchd.application.announcer import Announcer
@@ -95,11 +96,10 @@ class Settler:
                 self._announcer.waiting(delay)
         finished = [d for d in decisions if d.settlement.job_state is not None]
         self._announcer.finished([decision.execution.job_id for decision in finished])
-        for decision in decisions:
-            metrics.EXECUTIONS_SETTLED.labels(end_reason=decision.settlement.end_reason).inc()
-        for decision in finished:
-            if decision.settlement.job_state is not None:
-                metrics.JOBS_FINISHED.labels(state=decision.settlement.job_state).inc()
+        for end_reason, count in Counter(d.settlement.end_reason for d in decisions).items():
+            metrics.EXECUTIONS_SETTLED.labels(end_reason=end_reason).inc(count)
+        for job_state, count in Counter(d.settlement.job_state for d in finished).items():
+            metrics.JOBS_FINISHED.labels(state=job_state).inc(count)
         for decision in decisions:
             if decision.settlement.error_message:
                 _log_end(decision)

@@ -39,6 +39,8 @@ from dispatchd.entrypoints.http_probes import serve_probes
 from dispatchd.entrypoints.settings import Role, Settings, SettingsError, load_settings
 from dispatchd.telemetry import logs, metrics
 
+GC_THRESHOLDS = (50_000, 20, 50)
+"""Batches make thousands of short-lived objects; reference counting frees them, so collections can be rare."""
 START_PATIENCE_S = 30.0
 STOP_MARGIN_S = 5.0
 EXIT_MISTAKE = 2
@@ -97,6 +99,7 @@ async def _run(settings: Settings, serve: Serve) -> None:
         # What start-up made lives as long as the process; collections need not look at it.
         gc.collect()
         gc.freeze()
+        gc.set_threshold(*GC_THRESHOLDS)
         await serve(settings, backends, stop)
     _log.info("stopped")
 

@@ -87,7 +87,6 @@ def _columns(decisions: Sequence[Decision]) -> dict[str, object]:
     following = [settlement.next_execution for settlement in settlements]
     return {
         "execution_ids": [decision.execution.execution_id for decision in decisions],
-        "job_ids": [decision.execution.job_id for decision in decisions],
         "next_ids": [
             None if settlement.next_execution is None else decision.next_id
             for decision, settlement in zip(decisions, settlements, strict=True)

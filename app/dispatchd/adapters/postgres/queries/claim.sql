@@ -24,12 +24,12 @@ offered as (
     from unnest(:execution_ids::uuid[], :session_ids::uuid[]) with ordinality as o (execution_id, session_id, position)
 ),
 locked as materialized (
-    select e.execution_id, e.state
-    from executions e
-    where e.execution_id = any(:execution_ids::uuid[])
-      and (select count(*) from takers) > 0
+    select e.execution_id, e.state, o.session_id, o.position
+    from offered o
+    join executions e on e.execution_id = o.execution_id
+    where (select count(*) from takers) > 0
     order by e.execution_id
-    for update skip locked
+    for update of e skip locked
 ),
 claimed as (
     update executions e
@@ -40,11 +40,10 @@ claimed as (
         started_at = now(),
         deadline_at = now() + coalesce(e.timeout_us, :longest_us::bigint) * interval '1 microsecond'
     from locked l
-    join offered o on o.execution_id = l.execution_id
-    join takers t on t.session_id = o.session_id
+    join takers t on t.session_id = l.session_id
     where e.execution_id = l.execution_id
       and l.state = 'queued'
-    returning e.execution_id, e.job_id, e.attempt, e.session_id, e.due_at, e.claimed_at, e.deadline_at, o.position
+    returning e.execution_id, e.job_id, e.attempt, e.session_id, e.due_at, e.claimed_at, e.deadline_at, l.position
 )
 select
     c.execution_id,

@@ -96,21 +96,20 @@ heard as (
     from unnest(:session_ids::uuid[], :statuses::text[]) as h (session_id, status)
 ),
 locked as materialized (
-    select s.session_id
-    from worker_sessions s
-    where s.session_id = any(:session_ids::uuid[])
-      and s.ended_at is null
+    select s.session_id, h.status
+    from heard h
+    join worker_sessions s on s.session_id = h.session_id
+    where s.ended_at is null
       and s.superseded_at is null
       and exists (select 1 from permit)
     order by s.session_id
-    for no key update
+    for no key update of s
 )
 update worker_sessions s
 set lease_expires_at = now() + :lease_us::bigint * interval '1 microsecond',
     last_seen_at = now(),
-    status = h.status
+    status = l.status
 from locked l
-join heard h on h.session_id = l.session_id
 where s.session_id = l.session_id
 returning s.session_id;
 

@@ -1,13 +1,13 @@
 -- name: lock_executions
 -- Locks executions for their end: their jobs first, then they themselves, each in id order. Who reports is compared
--- with the session of the locked row.
+-- with the session of the locked row. The policy never changes, so it is read from the table, by key.
 with their_jobs as materialized (
     select distinct e.job_id
     from executions e
     where e.execution_id = any(:execution_ids::uuid[])
 ),
 locked_jobs as materialized (
-    select j.job_id, j.max_attempts, j.initial_backoff_us, j.max_backoff_us
+    select j.job_id
     from jobs j
     where j.job_id in (select t.job_id from their_jobs t)
     order by j.job_id
@@ -31,7 +31,7 @@ select
     s.worker_id as session_worker, s.principal, s.ended_at is not null as session_ended,
     s.session_id is null as session_missing
 from locked l
-join locked_jobs j on j.job_id = l.job_id
+join jobs j on j.job_id = l.job_id
 left join worker_sessions s on s.session_id = l.session_id;
 
 -- name: lock_job
@@ -73,7 +73,6 @@ settled as (
         :error_messages::text[],
         :error_types::text[],
         :result_metadata::text[],
-        :job_ids::uuid[],
         :job_states::text[],
         :results::bytea[],
         :next_ids::uuid[],
@@ -83,7 +82,7 @@ settled as (
         :next_counted::integer[],
         :next_delays_us::bigint[]
     ) as s (
-        execution_id, state, end_reason, error_message, error_type, result_metadata, job_id, job_state, result,
+        execution_id, state, end_reason, error_message, error_type, result_metadata, job_state, result,
         next_id, next_attempt, next_delivery, next_attempts_before, next_counted, next_delay_us
     )
 ),
@@ -99,7 +98,11 @@ ended as (
     where e.execution_id = s.execution_id
       and e.finished_at is null
       and exists (select 1 from permit)
-    returning e.execution_id, e.job_id, e.capability, e.priority, e.due_at, e.timeout_us
+    returning
+        e.execution_id, e.job_id, e.capability, e.priority, e.timeout_us,
+        s.job_state, s.result, s.next_id, s.next_attempt, s.next_delivery, s.next_attempts_before, s.next_counted,
+        case when s.next_delay_us > 0 then 'waiting' else 'queued' end as next_state,
+        coalesce(now() + s.next_delay_us * interval '1 microsecond', e.due_at) as next_due_at
 ),
 following as (
     insert into executions (
@@ -107,42 +110,31 @@ following as (
         state, due_at, created_at
     )
     select
-        s.next_id, e.job_id, s.next_attempt, s.next_delivery, s.next_attempts_before, s.next_counted,
-        e.capability, e.priority, e.timeout_us,
-        case when s.next_delay_us > 0 then 'waiting' else 'queued' end,
-        case
-            when s.next_delay_us is null then e.due_at
-            else now() + s.next_delay_us * interval '1 microsecond'
-        end,
-        now()
+        e.next_id, e.job_id, e.next_attempt, e.next_delivery, e.next_attempts_before, e.next_counted,
+        e.capability, e.priority, e.timeout_us, e.next_state, e.next_due_at, now()
     from ended e
-    join settled s on s.execution_id = e.execution_id
-    where s.next_id is not null
-    returning execution_id, capability, priority, state, due_at
+    where e.next_id is not null
 ),
 finished as (
     update jobs j
-    set state = s.job_state,
-        result = s.result,
+    set state = e.job_state,
+        result = e.result,
         finished_at = now(),
         updated_at = now()
-    from settled s
-    join ended e on e.execution_id = s.execution_id
-    where j.job_id = s.job_id
-      and s.job_state is not null
+    from ended e
+    where j.job_id = e.job_id
+      and e.job_state is not null
       and j.state = 'active'
 )
 select
     (select count(*) from permit) > 0 as permitted,
-    e.execution_id,
-    f.execution_id as next_id,
-    f.capability as next_capability,
-    f.priority as next_priority,
-    f.state as next_state,
-    f.due_at as next_due_at
+    e.next_id,
+    e.capability as next_capability,
+    e.priority as next_priority,
+    e.next_state,
+    e.next_due_at
 from (select 1) one
-left join (ended e join settled s on s.execution_id = e.execution_id) on true
-left join following f on f.execution_id = s.next_id;
+left join ended e on e.next_id is not null;
 
 -- name: reopen_jobs
 -- Redrive: the one edge out of 'failed'. The jobs are locked; each gets a new execution with a new budget.
@@ -165,7 +157,7 @@ reopened as (
     where j.job_id = r.job_id
       and j.state = 'failed'
       and exists (select 1 from permit)
-    returning j.job_id, j.capability, j.priority, j.timeout_us
+    returning j.job_id, j.capability, j.priority, j.timeout_us, r.execution_id, r.attempt, r.delivery
 ),
 fresh as (
     insert into executions (
@@ -173,10 +165,9 @@ fresh as (
         state, due_at, created_at
     )
     select
-        r.execution_id, r.job_id, r.attempt + 1, r.delivery + 1, r.attempt, 0, o.capability, o.priority, o.timeout_us,
+        o.execution_id, o.job_id, o.attempt + 1, o.delivery + 1, o.attempt, 0, o.capability, o.priority, o.timeout_us,
         'queued', now(), now()
     from reopened o
-    join redriven r on r.job_id = o.job_id
     returning job_id, execution_id, capability, priority, due_at
 )
 select (select count(*) from permit) > 0 as permitted, f.job_id, f.execution_id, f.capability, f.priority, f.due_at

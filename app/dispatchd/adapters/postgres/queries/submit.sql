@@ -1,6 +1,8 @@
 -- name: insert_jobs
 -- Inserts jobs with their inputs and first executions, in the order of the key digests, so that two processes
 -- with the same keys can't dead-lock. A job whose key or id exists already inserts nothing. Always at least one row.
+-- "(in …) is true" keeps the look-up a hashed one: as a join it would compare each row with each, since these
+-- connections have hash joins switched off.
 with permit as (
     select 1
     from region
@@ -51,8 +53,8 @@ inserted as (
 inputs as (
     insert into job_inputs (job_id, payload, metadata, traceparent, tracestate)
     select s.job_id, s.payload, s.metadata::jsonb, s.traceparent, s.tracestate
-    from inserted
-    join submitted s using (job_id)
+    from submitted s
+    where (s.job_id in (select i.job_id from inserted i)) is true
 ),
 first_executions as (
     insert into executions (
@@ -63,8 +65,8 @@ first_executions as (
         case when s.run_at > now() then 'waiting' else 'queued' end,
         greatest(s.run_at, now()),
         now()
-    from inserted
-    join submitted s using (job_id)
+    from submitted s
+    where (s.job_id in (select i.job_id from inserted i)) is true
 )
 select
     permitted.yes as permitted,
