@@ -325,6 +325,9 @@ MISTAKES = {
     "a time too late": (("submit", "a.b", "--run-at", "2999-01-01T00:00Z"), "at most 366 days ahead"),
     "no duration": (("submit", "a.b", "--timeout", "30"), "is no duration"),
     "a bound without a wait": (("submit", "a.b", "--at-most", "1s"), "--at-most bounds --wait"),
+    "no command": (("sumbit", "a.b"), "No such command 'sumbit'"),
+    "no such option": (("job", "get", "--jsno", UNKNOWN_JOB), "No such option '--jsno'"),
+    "an argument too few": (("job", "get"), "Missing argument 'JOB_ID'. See `dispatchd job get --help`."),
     "nothing to redrive": (("deadletter", "redrive"), "name one or more jobs"),
     "all and some": (("deadletter", "redrive", "--all", UNKNOWN_JOB), "name one or more jobs"),
 }
@@ -337,6 +340,7 @@ async def test_a_mistake_ends_with_2_and_says_what_to_change(
     result = await dispatchd(*arguments)
     assert (result.exit_code, result.stdout) == (2, "")
     assert words in result.stderr
+    assert len(result.stderr.splitlines()) == 1
 
 
 async def test_a_payload_that_is_too_large_is_not_sent(dispatchd: CommandLine) -> None:

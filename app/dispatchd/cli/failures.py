@@ -18,14 +18,17 @@ Exit codes:
 
 
 class CommandFailed(click.ClickException):
-    """Ends the command with `exit_code` after writing `dispatchd …: message` to standard error."""
+    """Ends the command with `exit_code` after writing `dispatchd …: message` to standard error.
+
+    Without a `command` it is the one that runs.
+    """
 
     exit_code = 1
 
-    def __init__(self, message: str) -> None:
+    def __init__(self, message: str, command: str | None = None) -> None:
         super().__init__(message)
         context = click.get_current_context(silent=True)
-        self._command = context.command_path if context is not None else "dispatchd"
+        self._command = command or (context.command_path if context is not None else "dispatchd")
 
     def show(self, file: IO[Any] | None = None) -> None:
         click.echo(f"{self._command}: {self.message}", file=file, err=file is None)

@@ -6,6 +6,8 @@ from typing import Any
 
 import click
 
+from dispatchd.cli.failures import Mistaken
+
 COMMANDS = {
     "dev": ("dispatchd.cli.dev", "dev"),
     "worker": ("dispatchd.cli.worker", "worker"),
@@ -35,6 +37,18 @@ class LazyGroup(click.Group):
         module, attribute = COMMANDS[cmd_name]
         command: click.Command = getattr(importlib.import_module(module), attribute)
         return command
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Runs a command; a mistake in the command line is told on one line, like every other one."""
+        try:
+            return super().invoke(ctx)
+        except click.exceptions.NoArgsIsHelpError:
+            raise
+        except click.UsageError as exc:
+            path = (exc.ctx or ctx).command_path
+            message = exc.format_message()
+            stop = "" if message.endswith((".", "?")) else "."
+            raise Mistaken(f"{message}{stop} See `{path} --help`.", path) from exc
 
 
 @click.command(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
