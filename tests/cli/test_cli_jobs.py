@@ -4,7 +4,6 @@ import asyncio
 import json
 import os
 import signal
-import sys
 from collections.abc import AsyncIterator, Callable, Iterator
 from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
@@ -17,6 +16,7 @@ from databases import cloned_database
 from dispatchd import Fail, Retry, TaskContext, Worker
 from dispatchd.entrypoints.embedded import EmbeddedPostgres, EmbeddedValkey
 from dispatchd.entrypoints.installation import Installation
+from dispatchd.entrypoints.role_process import PROGRAM
 from dispatchd.entrypoints.settings import Role
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -166,6 +166,21 @@ async def test_waiting_ends_with_4_when_the_time_is_up(dispatchd: CommandLine) -
     )
     document = await dispatchd.json("job", "wait", job_id, "--at-most", "100ms", exit_code=4)
     assert document["status"] == "pending"
+
+
+async def test_ctrl_c_ends_the_wait_and_not_the_job(installation: Installation, dispatchd: CommandLine) -> None:
+    [control_plane] = installation.of_role(Role.CONTROL_PLANE)
+    command = [*PROGRAM, "submit", "nobody.works", "--wait", "--server", control_plane.grpc_address]
+    process = await asyncio.create_subprocess_exec(*command, stderr=asyncio.subprocess.PIPE)
+    assert process.stderr is not None
+    job_id, *_ = (await process.stderr.readline()).decode().split()
+    process.send_signal(signal.SIGINT)
+    _, rest = await asyncio.wait_for(process.communicate(), 30)
+    assert (process.returncode, rest.decode()) == (
+        4,
+        f"dispatchd submit: interrupted; {job_id} goes on: `dispatchd job wait {job_id}` waits for it again\n",
+    )
+    assert (await dispatchd.json("job", "get", job_id))["status"] == "pending"
 
 
 async def test_equal_keys_make_one_job(dispatchd: CommandLine) -> None:
@@ -386,7 +401,7 @@ async def test_worker_runs_the_worker_of_a_module_until_sigterm(
     dispatchd: CommandLine, gateway: str, tmp_path: Path
 ) -> None:
     (tmp_path / "shop.py").write_text(SHOP)
-    command = [sys.executable, "-P", "-m", "dispatchd.cli.main", "worker", "shop:worker", "--gateway", gateway]
+    command = [*PROGRAM, "worker", "shop:worker", "--gateway", gateway]
     command += ["--worker-id", "shop-1", "--concurrency", "4"]
     process = await asyncio.create_subprocess_exec(*command, cwd=tmp_path, stderr=asyncio.subprocess.PIPE)
     try:

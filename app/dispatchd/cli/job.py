@@ -5,7 +5,7 @@ from datetime import timedelta
 import click
 
 from dispatchd.cli.failures import EXIT_CODES
-from dispatchd.cli.job_end import at_most_option, show_end, wait_for
+from dispatchd.cli.job_end import at_most_option, interruptible, show_end, wait_for
 from dispatchd.cli.parameters import as_json, server_options
 from dispatchd.cli.words import age_in_words, duration_in_words, time_in_words
 
@@ -66,7 +66,7 @@ def wait(job_id: str, at_most: timedelta | None, server: str, call_timeout: time
     """Wait for a job and print its result."""
     from dispatchd.cli.control_plane_client import open_client
 
-    with open_client(server, call_timeout) as client:
+    with interruptible(job_id), open_client(server, call_timeout) as client:
         show_end(wait_for(client, job_id, at_most, as_json=as_json), as_json=as_json)
 
 

@@ -41,6 +41,15 @@ def wait_for(client: "Client", job_id: str, at_most: timedelta | None, *, as_jso
         raise NotYet(f"{job_id} is still {job.status}: go on waiting with `dispatchd job wait {job_id}`") from exc
 
 
+@contextmanager
+def interruptible(job_id: str) -> Iterator[None]:
+    """Says, when the wait is interrupted, that the job is not."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        raise NotYet(f"interrupted; {job_id} goes on: `dispatchd job wait {job_id}` waits for it again") from None
+
+
 def show_end(job: "Job", *, as_json: bool) -> None:
     """Shows an ended job's result, and ends the command with code 1 if it did not succeed."""
     from dispatchd.cli.shapes import job_shape

@@ -18,20 +18,26 @@ def show_json(document: object) -> None:
 
 
 def show_table(columns: Sequence[str], rows: Iterable[Sequence[str]], *, nothing: str) -> None:
-    """A table; a column whose name ends in `#` holds numbers. Without rows, the sentence `nothing` on stderr."""
+    """A table; a column whose name ends in `#` holds numbers. Without rows, the sentence `nothing` on stderr.
+
+    The first column is never folded, so that its ids can be copied.
+    """
     from rich import box
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
-    for column in columns:
-        table.add_column(column.removesuffix("#"), justify="right" if column.endswith("#") else "left", overflow="fold")
-    for row in rows:
-        table.add_row(*(Text(on_one_line(cell)) for cell in row))
-    if not table.row_count:
+    cells = [[on_one_line(cell) for cell in row] for row in rows]
+    if not cells:
         click.echo(nothing, err=True)
         return
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
+    for position, column in enumerate(columns):
+        name = column.removesuffix("#")
+        longest = max(len(name), *(len(row[0]) for row in cells)) if position == 0 else len(name)
+        table.add_column(name, justify="left" if name == column else "right", overflow="fold", min_width=longest)
+    for row in cells:
+        table.add_row(*(Text(cell) for cell in row))
     console = Console(file=sys.stdout, highlight=False, width=None if sys.stdout.isatty() else _WIDTH_OF_A_PIPE)
     console.print(table)
 

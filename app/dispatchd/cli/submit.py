@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from dispatchd.cli.failures import EXIT_CODES
-from dispatchd.cli.job_end import at_most_option, show_end, wait_for
+from dispatchd.cli.job_end import at_most_option, interruptible, show_end, wait_for
 from dispatchd.cli.parameters import as_json, duration, label, server_options, time
 
 if TYPE_CHECKING:
@@ -80,8 +80,9 @@ def submit(
     with open_client(server, call_timeout) as client:
         job = client.submit(job_type, data, **options)
         if waits:
-            click.echo(f"{job.job_id} is stored", err=True)
-            show_end(wait_for(client, job.job_id, at_most, as_json=as_json), as_json=as_json)
+            with interruptible(job.job_id):
+                click.echo(f"{job.job_id} is stored", err=True)
+                show_end(wait_for(client, job.job_id, at_most, as_json=as_json), as_json=as_json)
         elif as_json:
             show_json(job_shape(job))
         else:
