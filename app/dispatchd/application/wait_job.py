@@ -4,15 +4,16 @@
 
     waiters ──▶ {job id: futures} ◀── "finished" signals (Redis)
                       │
-                      └── one shared query a second for all waited ids, and one at once for new ones:
-                          1,000 waiters cost no more than one
+                      ├── one shared query a second for all waited ids: 1,000 waiters cost no more than one
+                      └── one at once for new waiters, whose job may have ended already; who comes while it is
+                          under way goes into the next
 """
 
 import asyncio
 from collections.abc import Iterable
 from datetime import timedelta
 
-from dispatchd.application.loops import Wakeable, forever
+from dispatchd.application.loops import every, forever
 from dispatchd.application.ports import JobStore
 from dispatchd.domain.errors import Overloaded
 from dispatchd.domain.ids import JobId
@@ -23,18 +24,18 @@ DEFAULT_WAIT = timedelta(seconds=30)
 LONGEST_WAIT = timedelta(seconds=60)
 ANSWER_BEFORE_DEADLINE = timedelta(milliseconds=200)
 LOOK_EVERY = timedelta(seconds=1)
-LOOK_APART = timedelta(milliseconds=500)
 
 
 class WaitJob:
-    """`run()` is the shared look; `finished` takes the signals of completing commits."""
+    """`run()` looks for all who wait; `finished` takes the signals of completing commits."""
 
     def __init__(self, store: JobStore, *, most_waiters: int) -> None:
         self._store = store
         self._most_waiters = most_waiters
         self._waiters: dict[JobId, set[asyncio.Future[None]]] = {}
         self._count = 0
-        self._look = Wakeable()
+        self._new: set[JobId] = set()
+        self._has_new = asyncio.Event()
 
     async def wait(self, job_id: JobId, wait: timedelta, time_remaining: timedelta | None) -> JobView:
         """The job as it is when it ends, or after `wait` (at most 60 s), or 200 ms before the caller's deadline.
@@ -61,7 +62,8 @@ class WaitJob:
         self._waiters.setdefault(job_id, set()).add(ended)
         self._count += 1
         metrics.WAITERS.set(self._count)
-        self._look.wake()
+        self._new.add(job_id)
+        self._has_new.set()
         return ended
 
     def _remove(self, job_id: JobId, ended: asyncio.Future[None]) -> None:
@@ -84,11 +86,17 @@ class WaitJob:
         self.finished(list(self._waiters))
 
     async def run(self) -> None:
-        """Looks for ended jobs until cancelled: at once for a new waiter, but never two looks within half a second."""
-        await forever("wait_job", self._tick)
+        """Looks for ended jobs until cancelled."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(forever("wait_job_new", self._look_for_new), name="wait_job_new")
+            group.create_task(every(LOOK_EVERY, "wait_job", self._look_for_all), name="wait_job")
 
-    async def _tick(self) -> None:
-        await self._look.sleep(LOOK_EVERY)
+    async def _look_for_new(self) -> None:
+        await self._has_new.wait()
+        self._has_new.clear()
+        new, self._new = self._new, set()
+        self.finished(await self._store.finished_among(list(new)))
+
+    async def _look_for_all(self) -> None:
         if self._waiters:
             self.finished(await self._store.finished_among(list(self._waiters)))
-        await asyncio.sleep(LOOK_APART.total_seconds())
