@@ -2,7 +2,9 @@
 
 import time
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from datetime import timedelta
+from itertools import islice
 from typing import TypeVar
 
 from dispatchd.adapters.grpc.wire import datetime_of, duration_of, parse, set_duration, set_timestamp
@@ -22,7 +24,7 @@ from dispatchd.application.gateway.messages import (
 )
 from dispatchd.domain import limits
 from dispatchd.domain.errors import InvalidRequest
-from dispatchd.domain.ids import format_execution_id, format_job_id, parse_execution_id
+from dispatchd.domain.ids import ExecutionId, format_execution_id, format_job_id, parse_execution_id
 from dispatchd.domain.settlement import Ending, Failed, Returned, Succeeded
 from dispatchd.domain.worker import (
     Registration,
@@ -146,6 +148,14 @@ def _check_count(field: str, count: int) -> None:
         raise InvalidRequest(field, f"has {count} entries, the most is {limits.MESSAGE_ITEMS}: send several messages")
 
 
+@dataclass(frozen=True, slots=True)
+class Encoded:
+    """A message as bytes, and the executions it assigns."""
+
+    data: bytes
+    assigned: tuple[ExecutionId, ...] = ()
+
+
 class StreamEncoder:
     """Encodes for one worker: lists for a worker that understands them, else a message each."""
 
@@ -153,22 +163,28 @@ class StreamEncoder:
         self._worker_id = worker_id
         self._batching = batching
 
-    def encode(self, messages: Sequence[Outbound]) -> Iterator[bytes]:
-        """The bytes of one or more messages; each stays below the size of an answer."""
+    def encode(self, messages: Sequence[Outbound]) -> Iterator[Encoded]:
+        """One or more messages, each below the size of an answer, encoded when its turn comes."""
         if not self._batching:
             for message in messages:
-                yield self._single(message).SerializeToString()
+                assigned: tuple[ExecutionId, ...] = ()
+                if isinstance(message, Assignment):
+                    assigned = (message.execution.execution_id,)
+                yield Encoded(self._single(message).SerializeToString(), assigned)
             return
         acks = [self._ack(message) for message in messages if isinstance(message, Ack)]
         for ack_list in _chunks(acks):
-            yield pb.ConnectResponse(acks=pb.WorkerAcks(acks=ack_list)).SerializeToString()
+            yield Encoded(pb.ConnectResponse(acks=pb.WorkerAcks(acks=ack_list)).SerializeToString())
         assignments = [_assignment(message) for message in messages if isinstance(message, Assignment)]
+        ids = iter([message.execution.execution_id for message in messages if isinstance(message, Assignment)])
         for assignment_list in _chunks(assignments):
             listed = pb.TaskAssignments(assignments=assignment_list)
-            yield pb.ConnectResponse(assignments=listed).SerializeToString()
+            yield Encoded(
+                pb.ConnectResponse(assignments=listed).SerializeToString(), tuple(islice(ids, len(assignment_list)))
+            )
         for message in messages:
             if isinstance(message, Drain | CancelSignal):
-                yield self._single(message).SerializeToString()
+                yield Encoded(self._single(message).SerializeToString())
 
     def _single(self, message: Outbound) -> pb.ConnectResponse:
         match message:

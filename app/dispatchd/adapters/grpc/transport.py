@@ -1,5 +1,6 @@
 """The grpc.aio server: the only module on the server side that knows grpc. Every method is registered for bytes."""
 
+import asyncio
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from datetime import timedelta
@@ -13,7 +14,7 @@ from grpc_reflection.v1alpha import reflection, reflection_pb2
 from dispatchd.adapters.grpc.call import Call, CallPipeline, Handler
 from dispatchd.adapters.grpc.status import Status, StatusCode, status_of
 from dispatchd.adapters.grpc.wire import parse
-from dispatchd.adapters.grpc.worker_service import ByteStream
+from dispatchd.adapters.grpc.worker_service import ByteStream, StreamGone
 from dispatchd.domain import limits
 from dispatchd.domain.errors import InvalidRequest
 
@@ -100,6 +101,7 @@ class GrpcServer:
         async def serve(_: AsyncIterator[bytes], context: Context) -> None:
             status = await handler(_call(label, context), _GrpcStream(context))
             if status.code is not StatusCode.OK:
+                # Waits until the other side has read what was written before, or is gone.
                 await _abort(context, status)
 
         return grpc.stream_stream_rpc_method_handler(serve)
@@ -148,7 +150,10 @@ class _GrpcStream:
         return None if data is grpc.aio.EOF else data
 
     async def write(self, message: bytes) -> None:
-        await self._context.write(message)
+        try:
+            await self._context.write(message)
+        except (grpc.aio.BaseError, asyncio.InvalidStateError) as exc:
+            raise StreamGone from exc
 
 
 class _SerialisingContext:

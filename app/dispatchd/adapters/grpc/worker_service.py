@@ -1,32 +1,45 @@
-"""WorkerService.Connect: a reader and a writer for each stream, free of any transport.
+"""WorkerService.Connect: a reader, a writer and a loader for each stream, free of any transport.
 
 ::
 
     read ──▶ inbound ──▶ WorkerStreams.handle          outbox ──▶ encode ──▶ write
-                 a stream ends when: the worker closes it · a protocol rule is broken · the session ends
+                                                          ▲ │
+                          large payloads, one at a time ──┘ ▼ first_large
+       a stream ends when: the worker closes it · a protocol rule is broken · the session ends · it is not read
 """
 
 import asyncio
+import logging
 import time
+from collections.abc import Coroutine, Iterable
 from datetime import timedelta
 from typing import Any, Protocol
 
 from dispatchd.adapters.grpc.call import Call, CallPipeline
 from dispatchd.adapters.grpc.status import Status, StatusCode, status_of
-from dispatchd.adapters.grpc.stream_codec import StreamEncoder, inbound
-from dispatchd.application.gateway.messages import Assignment, Outbound
+from dispatchd.adapters.grpc.stream_codec import Encoded, StreamEncoder, inbound
+from dispatchd.application.gateway.messages import Assignment
+from dispatchd.application.gateway.outbox import LoadedAssignment
 from dispatchd.application.gateway.session import WorkerSession
 from dispatchd.application.gateway.streams import WorkerStreams
-from dispatchd.application.ports import ClaimStore
-from dispatchd.domain.errors import DispatchdError, RegisterFirst
+from dispatchd.application.ports import BatchRejected, ClaimStore
+from dispatchd.domain.errors import DispatchdError, RegisterFirst, Unavailable
 
 NAME = "dispatchd.v1.WorkerService"
 METHOD = "Connect"
 LARGE_PAYLOADS_AT_ONCE = 8
+"""How many the gateway has in memory; each until it is written."""
+
 LAST_WORDS = timedelta(seconds=1)
 _LAST_WORDS_S = LAST_WORDS.total_seconds()
 _LAST_ACKS_S = 5.0
 _FIRST_MESSAGE_S = 30.0
+_PAYLOAD_RETRY_S = 0.2
+_log = logging.getLogger(__name__)
+
+
+class StreamGone(Exception):
+    """The other side is not there any more."""
 
 
 class ByteStream(Protocol):
@@ -36,16 +49,19 @@ class ByteStream(Protocol):
         """The next message; None when the other side has closed."""
 
     async def write(self, message: bytes) -> None:
-        """Sends a message; waits while the other side does not read."""
+        """Sends a message; waits while the other side does not read. Raises StreamGone."""
 
 
 class WorkerService:
-    """One call of `connect` a stream."""
+    """One call of `connect` a stream. A worker that takes longer than `longest_write` to read a message is given up."""
 
-    def __init__(self, streams: WorkerStreams, claims: ClaimStore, pipeline: CallPipeline) -> None:
+    def __init__(
+        self, streams: WorkerStreams, claims: ClaimStore, pipeline: CallPipeline, *, longest_write: timedelta
+    ) -> None:
         self._streams = streams
         self._claims = claims
         self._pipeline = pipeline
+        self._longest_write_s = longest_write.total_seconds()
         self._large_payloads = asyncio.Semaphore(LARGE_PAYLOADS_AT_ONCE)
 
     async def connect(self, call: Call, stream: ByteStream) -> Status:
@@ -59,6 +75,9 @@ class WorkerService:
                 status = Status(StatusCode.OK, "")
             except DispatchdError as exc:
                 status = status_of(exc)
+            except Exception:
+                _log.exception("a stream failed", extra={"method": call.method, "worker_id": call.worker_id})
+                status = status_of(Unavailable(f"the server failed; its log has request id {call.request_id}"))
             code = status.code
             return status
         finally:
@@ -85,25 +104,30 @@ class WorkerService:
     async def _serve_session(self, session: WorkerSession, stream: ByteStream) -> None:
         reader = asyncio.create_task(self._read(session, stream), name=f"reader {session.worker_id}")
         writer = asyncio.create_task(self._write(session, stream), name=f"writer {session.worker_id}")
+        loader = asyncio.create_task(self._load(session), name=f"loader {session.worker_id}")
+        tasks = (reader, writer, loader)
         try:
-            first_of: set[asyncio.Future[Any]] = {reader, writer, session.ended}
+            first_of: set[asyncio.Future[Any]] = {*tasks, session.ended}
             await asyncio.wait(first_of, return_when=asyncio.FIRST_COMPLETED)
             if session.ended.done():
-                await _let_finish(session, writer, _LAST_WORDS_S)
+                await _let_finish(session.outbox.idle(), writer, _LAST_WORDS_S)
                 raise session.ended.result()
-            if writer.done():
-                # A write fails only when the stream is gone.
-                writer.result()
+            if not reader.done():
+                for task in (writer, loader):
+                    if task.done():
+                        task.result()
                 return
             reader.result()
-            while session.outbox.has_unanswered and not writer.done():
-                if not await _let_finish(session, writer, _LAST_ACKS_S):
-                    break
-            await _let_finish(session, writer, _LAST_WORDS_S)
+            # The worker has closed its side: it could not answer anything that it is sent from here on.
+            session.leave()
+            await _let_finish(session.outbox.all_answered(), writer, _LAST_ACKS_S)
+            await _let_finish(session.outbox.idle(), writer, _LAST_WORDS_S)
+        except StreamGone:
+            return
         finally:
-            for task in (reader, writer):
+            for task in tasks:
                 task.cancel()
-            await asyncio.gather(reader, writer, return_exceptions=True)
+            await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _read(self, session: WorkerSession, stream: ByteStream) -> None:
         while (data := await stream.read()) is not None:
@@ -116,37 +140,49 @@ class WorkerService:
         encoder = StreamEncoder(session.worker_id, batching=session.registration.batching)
         while True:
             messages = await session.outbox.take()
-            small: list[Outbound] = []
+            await self._write_all(
+                session, stream, encoder.encode([m for m in messages if not isinstance(m, LoadedAssignment)])
+            )
             for message in messages:
-                if isinstance(message, Assignment) and message.execution.payload is None:
-                    await self._write_large(session, encoder, message, stream)
+                if isinstance(message, LoadedAssignment):
+                    await self._write_all(session, stream, encoder.encode([message.assignment]))
+                    message.left.set()
+
+    async def _write_all(self, session: WorkerSession, stream: ByteStream, messages: Iterable[Encoded]) -> None:
+        for message in messages:
+            # Before the write: once it has begun, the worker may hold the execution.
+            for execution_id in message.assigned:
+                session.was_sent(execution_id)
+            try:
+                async with asyncio.timeout(self._longest_write_s):
+                    await stream.write(message.data)
+            except TimeoutError:
+                raise Unavailable(f"nothing was read from this stream for {self._longest_write_s:g} s") from None
+
+    async def _load(self, session: WorkerSession) -> None:
+        """Reads large payloads when their turn comes: one at a time for a worker, a few for all of them."""
+        while True:
+            assignment = await session.outbox.first_large()
+            async with self._large_payloads:
+                payload = await self._payload(assignment)
+                if payload is None:
+                    session.vanished(assignment.execution.execution_id)
                 else:
-                    small.append(message)
-                    _note_sent(session, message)
-            for data in encoder.encode(small):
-                await stream.write(data)
+                    await session.outbox.deliver_large(assignment, payload)
 
-    async def _write_large(
-        self, session: WorkerSession, encoder: StreamEncoder, message: Assignment, stream: ByteStream
-    ) -> None:
-        async with self._large_payloads:
-            payload = await self._claims.payload(message.execution.job_id)
-            if payload is None:
-                return
-            _note_sent(session, message)
-            for data in encoder.encode([message.with_payload(payload)]):
-                await stream.write(data)
+    async def _payload(self, assignment: Assignment) -> bytes | None:
+        while True:
+            try:
+                return await self._claims.payload(assignment.execution.job_id)
+            except (Unavailable, BatchRejected) as exc:
+                _log.info("a payload can't be read yet: %s", exc)
+                await asyncio.sleep(_PAYLOAD_RETRY_S)
 
 
-def _note_sent(session: WorkerSession, message: Outbound) -> None:
-    """Before the write: once it has begun, the worker may hold the execution."""
-    if isinstance(message, Assignment):
-        session.was_sent(message.execution.execution_id)
-
-
-async def _let_finish(session: WorkerSession, writer: "asyncio.Task[None]", longest_s: float) -> bool:
-    """Gives the writer a moment for what is queued; whether it came to rest."""
-    idle = asyncio.ensure_future(session.outbox.idle())
-    done, _ = await asyncio.wait({idle, writer}, timeout=longest_s, return_when=asyncio.FIRST_COMPLETED)
-    idle.cancel()
-    return idle in done
+async def _let_finish(something: Coroutine[Any, Any, None], writer: "asyncio.Task[None]", longest_s: float) -> None:
+    """Gives something a moment to happen, as long as the writer works."""
+    happening = asyncio.ensure_future(something)
+    try:
+        await asyncio.wait({happening, writer}, timeout=longest_s, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        happening.cancel()

@@ -85,8 +85,8 @@ class Assignment:
     lease_remaining: timedelta
     assigned_at: float
 
-    def with_payload(self, payload: bytes) -> "Assignment":
-        """The same, once a large payload was read."""
+    def with_payload(self, payload: bytes | None) -> "Assignment":
+        """The same with a payload that was read, or without one that is to be read later."""
         return replace(self, execution=replace(self.execution, payload=payload))
 
 

@@ -96,9 +96,15 @@ class WorkerSession:
         return not (self.held or self.saving or self.earlier_held or self.outbox.has_unanswered)
 
     def end(self, why: DispatchdError) -> None:
-        """Ends the stream with an error, once."""
+        """Ends the stream with an error, once; nothing more is assigned on it."""
         if not self.ended.done():
+            self.leave()
             self.ended.set_result(why)
+
+    def leave(self) -> None:
+        """Assigns nothing more. What was not written to the stream yet stays unsent, to be given back."""
+        self.is_draining = True
+        self.outbox.withdraw_assignments()
 
     # --- what the worker says -------------------------------------------------------------------------------------
 
@@ -135,10 +141,15 @@ class WorkerSession:
         self.outbox.send(Assignment(execution, self.lease_remaining, time.monotonic()))
 
     def was_sent(self, execution_id: ExecutionId) -> None:
-        """The assignment was written to the stream."""
+        """The assignment was written to the stream, or this has begun: the worker may hold it."""
         held = self.held.get(execution_id)
         if held is not None:
             held.was_sent = True
+
+    def vanished(self, execution_id: ExecutionId) -> None:
+        """Its job was deleted before it was sent: there is nothing to do and nobody to tell."""
+        self.outbox.withdraw(execution_id)
+        self.held.pop(execution_id, None)
 
     def opened(self, sent_at: float, resumed: tuple[ExecutionId, ...], earlier_held: int) -> None:
         """The registration is committed: the lease counts from when the statement was sent (`time.monotonic()`)."""
@@ -158,21 +169,25 @@ class WorkerSession:
         )
 
     def unwanted(self, execution_id: ExecutionId, reason: str) -> None:
-        """The server ended it: the worker is told, its slot stays taken until it answers."""
+        """The server ended it: the worker is told, its slot stays taken until it answers. One that the worker was
+        never sent is taken back."""
         held = self.held.get(execution_id)
         if held is None or not held.is_wanted:
+            return
+        if self.outbox.withdraw(execution_id):
+            del self.held[execution_id]
             return
         held.is_wanted = False
         self._lost.add(execution_id)
         if self.registration.resumes:
             self.outbox.send(CancelSignal((execution_id,), reason))
 
-    def drain(self, reason: str) -> list[ClaimedExecution]:
+    def drain(self, reason: str) -> list[ExecutionId]:
         """No assignment follows; a worker that can resume is told to reconnect. Returns what was not yet sent."""
         self.is_draining = True
         withdrawn = self.outbox.withdraw_assignments()
-        for execution in withdrawn:
-            self.held.pop(execution.execution_id, None)
+        for execution_id in withdrawn:
+            self.held.pop(execution_id, None)
         if self.registration.resumes:
             self.outbox.send(Drain(reason))
         return withdrawn

@@ -291,8 +291,8 @@ class WorkerStreams:
             self.claimer.stop()
         unsent: dict[ExecutionId, SessionId] = {}
         for session in self.sessions():
-            for execution in session.drain("this worker-gateway is stopping"):
-                unsent[execution.execution_id] = session.session_id
+            for execution_id in session.drain("this worker-gateway is stopping"):
+                unsent[execution_id] = session.session_id
         try:
             async with asyncio.timeout(longest.total_seconds()):
                 if unsent and self.claimer is not None:
