@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 from scripted_control_plane import ScriptedControlPlane, scripted_control_plane
+from scripted_gateway import ScriptedGateway, scripted_gateway
 
 from dispatchd import AsyncClient
 
@@ -18,3 +19,9 @@ async def control_plane() -> AsyncIterator[ScriptedControlPlane]:
 async def client(control_plane: ScriptedControlPlane) -> AsyncIterator[AsyncClient]:
     async with AsyncClient(control_plane.target) as opened:
         yield opened
+
+
+@pytest.fixture
+async def gateway() -> AsyncIterator[ScriptedGateway]:
+    async with scripted_gateway() as peer:
+        yield peer

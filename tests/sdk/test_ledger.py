@@ -161,6 +161,12 @@ def test_what_the_server_has_ended_is_answered_with_a_failure_and_not_given_back
     assert outcomes(ledger) == ({"a": False}, [])
 
 
+def test_what_somebody_else_cancelled_is_given_back() -> None:
+    ledger = running("a")
+    ledger.ended("a", None)
+    assert outcomes(ledger) == ({}, ["a"])
+
+
 def test_an_unwanted_thread_is_told_and_its_result_is_sent() -> None:
     ledger = running("a", task=PLAIN)
     assert names(ledger.stop(["a"], StopReason.UNWANTED)) == ["a"]

@@ -141,7 +141,8 @@ class Ledger:
         self._slots.discard(execution_id)
         if self._is_running(execution_id):
             held = self._held[execution_id]
-            if result is None and held.stopping in GIVES_BACK:
+            # Cancelled by nobody here: the user's loop is being closed, and the work is not done.
+            if result is None and held.stopping is not StopReason.UNWANTED:
                 self._settle(held, HeldState.RETURNED)
             else:
                 self._settle(held, HeldState.FINISHED, result or _stopped(held))

@@ -3,14 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import secrets
-import signal
 import socket
-import threading
-from collections.abc import Callable, Coroutine, Iterator, Mapping
-from contextlib import contextmanager
-from types import FrameType
+from collections.abc import Callable, Coroutine, Mapping
 from typing import Any, Protocol, TypeVar, overload
 
 import grpc
@@ -22,6 +17,7 @@ from dispatchd.sdk.task import Task
 from dispatchd.sdk.worker.context import TaskContext
 from dispatchd.sdk.worker.settings import WorkerSettings
 from dispatchd.sdk.worker.shift import Shift
+from dispatchd.sdk.worker.stop_signals import StopSignals
 
 PayloadT = TypeVar("PayloadT")
 ResultT = TypeVar("ResultT")
@@ -31,8 +27,6 @@ STALL_LIMIT_S = 300.0
 # Leaves a few of the 30 s that Kubernetes and others give, to cancel and give back what is not finished by then.
 DRAIN_TIMEOUT_S = 20.0
 THREAD_END_TIMEOUT_S = 5.0
-
-logger = logging.getLogger("dispatchd.worker")
 
 
 class TaskDecorator(Protocol):
@@ -117,15 +111,18 @@ class Worker:
     def run(self) -> None:
         """Serve until SIGTERM or SIGINT, in an event loop of its own.
 
-        The first signal drains; the second stops at once, and ends the process with exit code 128 + signal.
+        The first signal drains. The second stops at once: what runs is interrupted, and two seconds later, or at the
+        third signal, the process ends whatever happens. Its exit code is 128 + signal then.
         """
-        with self._signals() as received, asyncio.Runner(loop_factory=new_event_loop) as runner:
+        signals = StopSignals(drain=self.drain, stop=self.stop)
+        with signals.handled():
             try:
-                runner.run(self.serve())
+                with asyncio.Runner(loop_factory=new_event_loop) as runner:
+                    runner.run(self.serve())
             except KeyboardInterrupt:
-                if not received:
+                if signals.exit_code is None:
                     raise
-                raise SystemExit(128 + received[-1]) from None
+                raise SystemExit(signals.exit_code) from None
 
     async def serve(self) -> None:
         """Serve in the running event loop until `drain` or `stop` is called, or this task is cancelled.
@@ -183,31 +180,6 @@ class Worker:
             drain_timeout_s=self._drain_timeout_s,
             stall_limit_s=self._stall_limit_s,
         )
-
-    @contextmanager
-    def _signals(self) -> Iterator[list[int]]:
-        """Drain on the first signal, and interrupt whatever runs on each further one."""
-        received: list[int] = []
-        if threading.current_thread() is not threading.main_thread():
-            yield received
-            return
-
-        # Not loop.add_signal_handler: a task that blocks the event loop must not hold up the drain.
-        def on_signal(number: int, frame: FrameType | None) -> None:
-            received.append(number)
-            if len(received) == 1:
-                logger.info("signal %d: the worker drains; once more stops it at once", number)
-                self.drain()
-            else:
-                self.stop()
-                raise KeyboardInterrupt
-
-        before = {number: signal.signal(number, on_signal) for number in (signal.SIGTERM, signal.SIGINT)}
-        try:
-            yield received
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
 
 
 async def _until_over(over: asyncio.Future[None], shift: Shift) -> None:
