@@ -17,14 +17,15 @@ import pytest
 from redis.asyncio import Redis
 
 from dispatchd.adapters.postgres.database import Database
-from dispatchd.adapters.postgres.jobs import PostgresJobStore
-from dispatchd.adapters.postgres.queries import SUBMIT
+from dispatchd.adapters.postgres.jobs import PostgresJobStore, _columns
+from dispatchd.adapters.postgres.queries import SESSIONS, SUBMIT
 from dispatchd.adapters.postgres.recovery import PostgresRegionStore
 from dispatchd.adapters.postgres.region_switch import PostgresRegionSwitchStore
+from dispatchd.adapters.postgres.rows import fence_values
 from dispatchd.adapters.redis.ready_queue import RedisReadyQueue
 from dispatchd.adapters.redis.signals import RedisSignals
 from dispatchd.application.announcer import Announcer
-from dispatchd.application.ports import NotPermitted
+from dispatchd.application.ports import NotPermitted, Renewal
 from dispatchd.application.region_switch import (
     Blockers,
     Deployment,
@@ -41,7 +42,9 @@ from dispatchd.domain.errors import RegionReadOnly
 from dispatchd.domain.ids import IdGenerator, JobId
 from dispatchd.domain.region import RegionFence, RegionMode, RegionRow
 from dispatchd.domain.submission import NewJob, Submission, request_digest
+from dispatchd.domain.worker import WorkerStatus
 from dispatchd.entrypoints.embedded import EmbeddedPostgres
+from stores import FENCE, LEASE, Hands, insert, new_job, open_stores, register
 
 if TYPE_CHECKING:
     Connection = asyncpg.Connection[asyncpg.Record]
@@ -552,9 +555,6 @@ async def test_a_switch_under_load_leaves_no_write_of_the_old_region_behind(
 
 async def _insert(connection: Connection, region: str) -> JobId:
     """Inserts a job with the statement of the roles, inside whatever transaction is open."""
-    from dispatchd.adapters.postgres.jobs import _columns
-    from dispatchd.adapters.postgres.rows import fence_values
-
     job = _new_job(region)
     query = SUBMIT["insert_jobs"]
     [row] = await connection.fetch(
@@ -573,3 +573,67 @@ async def _jobs(connect: Connect, capability: str) -> set[JobId]:
     connection = await connect()
     rows = await connection.fetch("select job_id from jobs where capability = $1", capability)
     return {JobId(row["job_id"]) for row in rows}
+
+
+# --- what a passive region may not write --------------------------------------------------------------------------
+
+
+@pytest.fixture
+async def passive(database_url: str) -> AsyncIterator[Callable[[], Awaitable[Hands]]]:
+    """Makes a session of the old primary that holds an execution, and then another region the primary."""
+    async with AsyncExitStack() as stack:
+
+        async def make() -> Hands:
+            stores = await stack.enter_async_context(open_stores(database_url))
+            hands = await register(stores)
+            await insert(stores, new_job())
+            await hands.claim_one()
+            async with operator_at(database_url) as operator:
+                await operator(LONG).set_primary("eu-2", 1)
+            return hands
+
+        yield make
+
+
+async def test_a_passive_region_renews_nothing_and_loses_nothing(
+    passive: Callable[[], Awaitable[Hands]], connect: Connect
+) -> None:
+    hands = await passive()
+    [claimed] = hands.held
+    renewal = Renewal(hands.session_id, "worker-1", WorkerStatus.READY, {claimed.execution_id: timedelta(0)})
+    # Not an answer that would count the session as lost: the worker resumes in the new primary.
+    with pytest.raises(NotPermitted):
+        await hands.stores.sessions.renew([renewal], LEASE, FENCE)
+    session = await connect()
+    assert await session.fetchval("select state from executions") == "claimed"
+
+
+async def test_a_notice_of_a_start_is_not_written_by_a_passive_region(
+    passive: Callable[[], Awaitable[Hands]], connect: Connect
+) -> None:
+    """Even where the switch comes between the renewal and the notice."""
+    hands = await passive()
+    [claimed] = hands.held
+    async with hands.stores.database.connection() as connection:
+        await connection.run(
+            SESSIONS["mark_started"],
+            execution_ids=[claimed.execution_id],
+            session_ids=[hands.session_id],
+            ages_us=[0],
+            **fence_values(FENCE),
+        )
+    session = await connect()
+    assert await session.fetchval("select state from executions") == "claimed"
+
+
+async def test_the_retention_of_a_passive_region_deletes_nothing(
+    passive: Callable[[], Awaitable[Hands]], connect: Connect
+) -> None:
+    hands = await passive()
+    session = await connect()
+    await session.execute("update worker_sessions set ended_at = now() - interval '1 day'")
+    await session.execute("update executions set state = 'failed', end_reason = 'failed', finished_at = now()")
+    recovery = hands.stores.recovery
+    assert await recovery.delete_sessions_and_workers(timedelta(hours=1), 10, FENCE) == 0
+    assert await session.fetchval("select count(*) from workers") == 1
+    assert await recovery.delete_sessions_and_workers(timedelta(hours=1), 10, RegionFence("eu-2")) == 2

@@ -177,6 +177,9 @@ class ClaimStore(Protocol):
         """The way without Redis: finds the best `most` of each capability, skipping what others have locked, lets
         `choose` place them, and claims those."""
 
+    async def sessions_over(self, session_ids: Sequence[SessionId]) -> set[SessionId]:
+        """Those of the sessions that are ended, superseded or missing: they take nothing any more."""
+
     async def payload(self, job_id: JobId) -> bytes | None:
         """One job's payload; None if the job is gone."""
 
@@ -375,7 +378,7 @@ class RecoveryStore(Protocol):
     async def delete_finished(self, states: Sequence[JobState], keep: timedelta, most: int, fence: RegionFence) -> int:
         """Deletes a batch of ended jobs; returns how many."""
 
-    async def delete_sessions_and_workers(self, keep: timedelta, most: int) -> int:
+    async def delete_sessions_and_workers(self, keep: timedelta, most: int, fence: RegionFence) -> int:
         """Deletes a batch of ended sessions and of workers unseen for so long; returns how many."""
 
 
@@ -404,7 +407,9 @@ class ReadyQueue(Protocol):
         """Adds entries and wakes the gateways."""
 
     async def pop(self, demands: Sequence[Demand], epoch: int) -> list[list[ReadyEntry]]:
-        """Takes the best entries for each demand. Raises HintsUnavailable unless the queues are complete."""
+        """Takes the best entries for each demand, in their order, and at most one batch in all.
+
+        Raises HintsUnavailable unless the queues are complete."""
 
     async def put_back(self, entries: Sequence[ReadyEntry]) -> None:
         """Adds popped entries again without waking anybody."""

@@ -82,11 +82,11 @@ class PostgresRecoveryStore:
                 await connection.run(RETENTION["delete_jobs"], job_ids=job_ids)
         return len(job_ids)
 
-    async def delete_sessions_and_workers(self, keep: timedelta, most: int) -> int:
-        keep_us = microseconds(keep)
+    async def delete_sessions_and_workers(self, keep: timedelta, most: int, fence: RegionFence) -> int:
+        values = {"keep_us": microseconds(keep), **fence_values(fence)}
         async with self._database.connection() as connection:
-            workers = await connection.rows(RETENTION["delete_unseen_workers"], keep_us=keep_us)
-            sessions = await connection.rows(RETENTION["delete_ended_sessions"], keep_us=keep_us, most=most)
+            workers = await connection.rows(RETENTION["delete_unseen_workers"], **values)
+            sessions = await connection.rows(RETENTION["delete_ended_sessions"], most=most, **values)
         return len(workers) + len(sessions)
 
 

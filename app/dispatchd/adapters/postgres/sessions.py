@@ -104,8 +104,10 @@ class PostgresSessionStore:
                     **fence_values(fence),
                 )
             )
-            await _mark_started(connection, renewals)
             lost = [session_id for session_id in session_ids if session_id not in renewed]
+            if lost and not await _is_permitted(connection, fence):
+                raise NotPermitted
+            await _mark_started(connection, renewals, fence)
             superseded = await _superseded_among(connection, lost) if lost else frozenset()
             held = await _held_by(connection, session_ids)
             earlier_held = {
@@ -186,7 +188,12 @@ async def _take_over_executions(
     return tuple(ExecutionId(row["execution_id"]) for row in moved), followed, 0
 
 
-async def _mark_started(connection: Connection, renewals: Sequence[Renewal]) -> None:
+async def _is_permitted(connection: Connection, fence: RegionFence) -> bool:
+    row = await connection.row(SESSIONS["permitted"], **fence_values(fence))
+    return row is not None and bool(row["yes"])
+
+
+async def _mark_started(connection: Connection, renewals: Sequence[Renewal], fence: RegionFence) -> None:
     notices = [
         (execution_id, renewal.session_id, age) for renewal in renewals for execution_id, age in renewal.started.items()
     ]
@@ -196,6 +203,7 @@ async def _mark_started(connection: Connection, renewals: Sequence[Renewal]) -> 
             execution_ids=[execution_id for execution_id, _, _ in notices],
             session_ids=[session_id for _, session_id, _ in notices],
             ages_us=[microseconds(age) for _, _, age in notices],
+            **fence_values(fence),
         )
 
 

@@ -51,6 +51,6 @@ class RetentionSweeper:
                     break
                 await asyncio.sleep(_PAUSE_S)
         while self._region.may_change:
-            if await self._store.delete_sessions_and_workers(self._keep, BATCH) < BATCH:
+            if await self._store.delete_sessions_and_workers(self._keep, BATCH, self._region.fence) < BATCH:
                 break
             await asyncio.sleep(_PAUSE_S)

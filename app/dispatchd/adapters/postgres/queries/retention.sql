@@ -34,6 +34,12 @@ with old as materialized (
           select 1 from executions e where e.session_id = s.session_id and e.state in ('claimed', 'running')
       )
       and not exists (select 1 from workers w where w.session_id = s.session_id)
+      and exists (
+          select 1
+          from region
+          where primary_region = :region
+            and (:epoch::bigint is null or epoch = :epoch::bigint)
+      )
     order by s.session_id
     limit :most::integer
     for update skip locked
@@ -47,4 +53,10 @@ delete from workers w
 using worker_sessions s
 where s.session_id = w.session_id
   and s.ended_at < now() - :keep_us::bigint * interval '1 microsecond'
+  and exists (
+      select 1
+      from region
+      where primary_region = :region
+        and (:epoch::bigint is null or epoch = :epoch::bigint)
+  )
 returning w.worker_id;

@@ -113,6 +113,15 @@ from locked l
 where s.session_id = l.session_id
 returning s.session_id;
 
+-- name: permitted
+-- Whether the region row lets this process change anything.
+select exists (
+    select 1
+    from region
+    where primary_region = :region
+      and (:epoch::bigint is null or epoch = :epoch::bigint)
+) as yes;
+
 -- name: session_states
 -- Why sessions were not renewed.
 select s.session_id, s.ended_at is not null as has_ended, s.superseded_at is not null as is_superseded
@@ -127,7 +136,13 @@ set state = 'running',
 from unnest(:execution_ids::uuid[], :session_ids::uuid[], :ages_us::bigint[]) as n (execution_id, session_id, age_us)
 where e.execution_id = n.execution_id
   and e.session_id = n.session_id
-  and e.state = 'claimed';
+  and e.state = 'claimed'
+  and exists (
+      select 1
+      from region
+      where primary_region = :region
+        and (:epoch::bigint is null or epoch = :epoch::bigint)
+  );
 
 -- name: close_sessions
 -- The stream is gone; the lease runs on.
