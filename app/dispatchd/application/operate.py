@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from datetime import datetime
 
 from dispatchd.application.announcer import Announcer
-from dispatchd.application.page_token import Page, read_token, write_token
+from dispatchd.application.page_token import Page, labels_bytes, page_of, read_token, text_bytes, write_token
 from dispatchd.application.ports import JobStore, NotPermitted
 from dispatchd.application.read_jobs import checked_page_size
 from dispatchd.application.region_watch import RegionWatch
@@ -14,6 +14,8 @@ from dispatchd.domain.ids import ExecutionId, IdGenerator, JobId, format_job_id,
 from dispatchd.domain.views import JobView, QueueView, WorkerView
 
 MOST_QUEUES = 10_000
+_OVERHEAD_BYTES = 192
+"""An id, the times and the small numbers of a job or worker."""
 
 
 class Operate:
@@ -29,17 +31,15 @@ class Operate:
         """Failed jobs, the last to fail first."""
         most = checked_page_size(page_size)
         scope = f"dead_letters:{job_type}"
-        before = None
-        if page_token:
-            time_text, id_text = read_token(page_token, scope)
-            before = datetime.fromisoformat(time_text), parse_job_id(id_text)
+        before = read_token(page_token, scope, _failed_before) if page_token else None
         found = await self._store.dead_letters(before, job_type or None, most + 1)
-        page = found[:most]
-        token = ""
-        if len(found) > most:
-            failed_at, last = page[-1]
-            token = write_token(scope, failed_at.isoformat(), format_job_id(last.job_id))
-        return Page([job for _, job in page], token)
+        page = page_of(
+            found,
+            most,
+            lambda each: _job_bytes(each[1]),
+            lambda last: write_token(scope, last[0].isoformat(), format_job_id(last[1].job_id)),
+        )
+        return Page([job for _, job in page.items], page.next_token)
 
     async def redrive(self, job_ids: Sequence[str]) -> list[JobView | DispatchdError]:
         """Gives failed jobs a new budget; an answer for each id, in order."""
@@ -73,14 +73,32 @@ class Operate:
     async def workers(self, page_size: int, page_token: str) -> Page[WorkerView]:
         """The registry by worker id."""
         most = checked_page_size(page_size)
-        after = read_token(page_token, "workers")[0] if page_token else ""
+        after = read_token(page_token, "workers", str) if page_token else ""
         found = await self._store.workers(after, most + 1)
-        page = found[:most]
-        return Page(page, write_token("workers", page[-1].worker_id) if len(found) > most else "")
+        return page_of(found, most, _worker_bytes, lambda last: write_token("workers", last.worker_id))
 
     async def queues(self) -> list[QueueView]:
         """What waits, by capability."""
         return await self._store.queues(MOST_QUEUES)
+
+
+def _failed_before(time_text: str, id_text: str) -> tuple[datetime, JobId]:
+    failed_at = datetime.fromisoformat(time_text)
+    if failed_at.tzinfo is None:
+        raise ValueError("a time without its zone")
+    try:
+        return failed_at, parse_job_id(id_text)
+    except InvalidRequest as exc:
+        raise ValueError("no job id") from exc
+
+
+def _job_bytes(job: JobView) -> int:
+    return text_bytes(job.job_type, job.idempotency_key, job.last_error) + _OVERHEAD_BYTES
+
+
+def _worker_bytes(worker: WorkerView) -> int:
+    texts = text_bytes(worker.worker_id, worker.gateway, *worker.capabilities)
+    return texts + labels_bytes(worker.labels) + _OVERHEAD_BYTES
 
 
 def _parsed(text: str) -> JobId | DispatchdError:

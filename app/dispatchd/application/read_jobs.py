@@ -1,13 +1,15 @@
 """Reads of clients: one job, a page of its executions."""
 
-from dispatchd.application.page_token import Page, read_token, write_token
+from dispatchd.application.page_token import Page, labels_bytes, page_of, read_token, text_bytes, write_token
 from dispatchd.application.ports import JobStore
 from dispatchd.domain import limits
 from dispatchd.domain.errors import InvalidRequest
 from dispatchd.domain.ids import JobId
 from dispatchd.domain.views import ExecutionView, JobView
 
-_EXECUTION_OVERHEAD_BYTES = 512
+_EXECUTION_OVERHEAD_BYTES = 192
+"""Two ids, three times and the small numbers."""
+_LARGEST_DELIVERY = 2**31 - 1
 
 
 class ReadJobs:
@@ -24,17 +26,9 @@ class ReadJobs:
         """A page of executions, oldest first; shorter than `page_size` where the answer would grow too large."""
         most = checked_page_size(page_size)
         scope = f"executions:{job_id.hex}"
-        after = int(read_token(page_token, scope)[0]) if page_token else 0
+        after = read_token(page_token, scope, _delivery) if page_token else 0
         found = await self._store.executions(job_id, after, most + 1)
-        page: list[ExecutionView] = []
-        room = limits.ANSWER_BYTES
-        for execution in found[:most]:
-            room -= _size_bytes(execution)
-            if page and room < 0:
-                break
-            page.append(execution)
-        has_more = len(found) > len(page)
-        return Page(page, write_token(scope, str(page[-1].delivery)) if page and has_more else "")
+        return page_of(found, most, _size_bytes, lambda last: write_token(scope, str(last.delivery)))
 
 
 def checked_page_size(page_size: int) -> int:
@@ -46,7 +40,13 @@ def checked_page_size(page_size: int) -> int:
     return page_size or limits.DEFAULT_PAGE_SIZE
 
 
+def _delivery(text: str) -> int:
+    delivery = int(text)
+    if not 0 < delivery <= _LARGEST_DELIVERY:
+        raise ValueError("no delivery number")
+    return delivery
+
+
 def _size_bytes(execution: ExecutionView) -> int:
-    texts = [execution.error_message, execution.error_type, execution.worker_id]
-    texts += [text for pair in execution.metadata.items() for text in pair]
-    return sum(len(text.encode()) for text in texts) + _EXECUTION_OVERHEAD_BYTES
+    texts = text_bytes(execution.error_message, execution.error_type, execution.worker_id)
+    return texts + labels_bytes(execution.metadata) + _EXECUTION_OVERHEAD_BYTES

@@ -136,13 +136,14 @@ select
     j.finished_at,
     greatest(j.updated_at, newest.changed_at) as updated_at,
     newest.state as newest_state,
-    case when newest.state in ('waiting', 'queued') then newest.attempt - 1 else newest.attempt end as attempts,
+    case when newest.claimed_at is null then newest.attempt - 1 else newest.attempt end as attempts,
     coalesce(failure.error_message, '') as last_error
 from jobs j
 cross join lateral (
     select
         e.state,
         e.attempt,
+        e.claimed_at,
         greatest(e.created_at, e.claimed_at, e.started_at, e.finished_at) as changed_at
     from executions e
     where e.job_id = j.job_id
