@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import sysconfig
@@ -55,4 +56,19 @@ def test_a_tampered_file_and_a_missing_one_are_found_while_processes_are_killed(
     assert "SIGKILL for worker-2" in shown
     assert "SIGKILL for worker-gateway" in shown
     assert f"the ledger has {len(listed):,} acknowledged jobs, and all of them have ended." in shown
+    assert list(scratch.iterdir()) == []
+
+
+def test_ctrl_c_stops_everything_and_leaves_nothing_behind(tmp_path: Path, site: Path) -> None:
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+    command = [sys.executable, "-P", "-u", "-m", "dispatchd.demo", "--site", str(site)]
+    environ = {**os.environ, "TMPDIR": str(scratch), "COLUMNS": "200"}
+    with subprocess.Popen(command, env=environ, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as demo:
+        assert demo.stdout is not None
+        begun = any("Two workers are connected." in line for line in demo.stdout)
+        demo.send_signal(signal.SIGINT)
+        rest = demo.stdout.read()
+        assert (begun, demo.wait(30)) == (True, 1), rest
+    assert "Traceback" not in rest
     assert list(scratch.iterdir()) == []

@@ -35,7 +35,8 @@ def main(sites: tuple[Path, ...]) -> None:
     try:
         done = _run(sites or environment_sites(), folder, console)
     except KeyboardInterrupt:
-        shutil.rmtree(folder)
+        # After a second Ctrl-C the servers may still be ending.
+        shutil.rmtree(folder, ignore_errors=True)
         raise
     if done is not None:
         show(done, console)
