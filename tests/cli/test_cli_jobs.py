@@ -18,6 +18,7 @@ from dispatchd.entrypoints.embedded import EmbeddedPostgres, EmbeddedValkey
 from dispatchd.entrypoints.installation import Installation
 from dispatchd.entrypoints.role_process import PROGRAM
 from dispatchd.entrypoints.settings import Role
+from waiting import eventually
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -426,3 +427,29 @@ async def test_a_worker_that_is_not_there_ends_with_2(
     result = await dispatchd("worker", "no_such_module:worker")
     assert result.exit_code == 2
     assert result.stderr.startswith("dispatchd worker: there is no module 'no_such_module'")
+
+
+# --- regions ------------------------------------------------------------------------------------------------------
+
+
+async def test_a_passive_region_answers_reads_and_names_the_primary(
+    dispatchd: CommandLine, module_database_url: str
+) -> None:
+    operator = CommandLine({"DATABASE_URL": module_database_url})
+    job_id = (await dispatchd("submit", "nobody.works")).stdout.strip()
+    dead = await dead_letter(dispatchd)
+    assert (await operator("region", "set", "eu-2", "--expect-epoch", "1")).exit_code == 0
+    refused = (("submit", "nobody.works"), ("job", "cancel", job_id), ("deadletter", "redrive", dead))
+    for arguments in refused:
+        result = await dispatchd(*arguments)
+        assert (result.exit_code, result.stdout) == (1, "")
+        assert "region 'local' is passive: the primary is 'eu-2' (epoch 2); send changes there" in result.stderr
+    assert (await dispatchd.json("job", "get", job_id))["status"] == "pending"
+    assert (await operator("region", "set", "local", "--expect-epoch", "2")).exit_code == 0
+
+    async def takes_work() -> str:
+        return (await dispatchd("submit", "text.upper", '{"word": "a"}')).stdout.strip()
+
+    # The roles look once a second; the worker finds its way back by itself.
+    done = await dispatchd("job", "wait", await eventually(takes_work), "--at-most", "30s")
+    assert (done.exit_code, done.stdout) == (0, '{"word":"A"}\n')
