@@ -50,7 +50,8 @@ WORKER_BOUNDS = {
 }
 IN_THE_TEXT = {
     "A whole request may have {}.": "REQUEST_BYTES",
-    "A page of executions is cut below {},": "ANSWER_BYTES",
+    "where it would grow beyond {}, of which ": "ANSWER_BYTES",
+    ", of which {} is kept for the token of the next page.": "PAGE_TOKEN_BYTES",
     "Up to {} items and ": "BATCH_ITEMS",
     " items and {} go into one transaction.": "BATCH_BYTES",
 }
