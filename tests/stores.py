@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import asyncpg
+import pytest
 
 from dispatchd.adapters.postgres.claims import PostgresClaimStore
 from dispatchd.adapters.postgres.database import Database
@@ -90,6 +91,12 @@ async def open_stores(
             signals,
         )
     await redis.aclose()
+
+
+def wait_long_for_locks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """From here on stores wait for locks longer than the server needs to find a dead-lock (1 s), so that a test may
+    hold a lock for as long as it has to, and a dead-lock is one and no mere conflict."""
+    monkeypatch.setattr("dispatchd.adapters.postgres.database.LOCK_TIMEOUT", timedelta(seconds=20))
 
 
 @asynccontextmanager

@@ -31,6 +31,8 @@ async def until_waiting(session: "asyncpg.Connection[asyncpg.Record]", count: in
     """Returns when `count` other sessions of this database wait for a lock."""
 
     async def look() -> bool:
+        # A transaction would see what it saw at its first look.
+        await session.execute("select pg_stat_clear_snapshot()")
         waiting = await session.fetchval(
             "select count(*) from pg_stat_activity "
             "where datname = current_database() and wait_event_type = 'Lock' and pid <> pg_backend_pid()"

@@ -18,9 +18,14 @@ from dispatchd.domain.region import RegionFence
 from dispatchd.domain.settlement import Failed, Succeeded
 from dispatchd.domain.submission import NewJob, Submission
 from dispatchd.v1 import dispatchd_pb2 as pb
-from stores import FENCE, Stores, insert, new_job, open_stores, register, running, sql
+from stores import FENCE, Stores, insert, new_job, open_stores, register, running, sql, wait_long_for_locks
 from tcp_proxy import proxy_to
 from waiting import eventually, until_done, until_waiting
+
+
+@pytest.fixture(autouse=True)
+def _a_dead_lock_is_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    wait_long_for_locks(monkeypatch)
 
 
 def use_case(stores: Stores, store: PostgresJobStore | None = None) -> SubmitJobs:
