@@ -12,8 +12,11 @@ from dispatchd.domain.job import JobStatus
 from dispatchd.domain.retry import RetryPolicy, retry_policy
 from dispatchd.domain.submission import Submission, TraceContext, check_text
 from dispatchd.domain.views import ExecutionView, JobView, QueueView, WorkerView
-from dispatchd.domain.worker import WorkerStatus
+from dispatchd.domain.worker import WorkerStatus, stored_text
 from dispatchd.v1 import dispatchd_pb2 as pb
+
+_ID_TEXT_CHARACTERS = 64
+_CUT_ERROR_BYTES = 1024
 
 JOB_STATUS = {
     JobStatus.PENDING: pb.JOB_STATUS_PENDING,
@@ -113,10 +116,22 @@ def submit_result(answer: JobView | DispatchdError) -> pb.SubmitJobsResult:
 
 
 def redrive_result(job_id: str, answer: JobView | DispatchdError) -> pb.RedriveResult:
-    """What became of one id."""
+    """What became of one id. Of a text that is no id only the beginning comes back."""
     if isinstance(answer, DispatchdError):
-        return pb.RedriveResult(job_id=job_id, error=item_error(answer))
+        return pb.RedriveResult(job_id=job_id[:_ID_TEXT_CHARACTERS], error=item_error(answer))
     return pb.RedriveResult(job_id=job_id, job=job_message(answer))
+
+
+def results_bytes(answer: "pb.SubmitJobsResponse | pb.RedriveDeadLettersResponse") -> bytes:
+    """A list that has a result for each item it was asked for. Where it would be larger than an answer may be, the
+    errors of the jobs in it are cut; GetJob has the whole of each."""
+    data = answer.SerializeToString()
+    if len(data) <= limits.ANSWER_BYTES:
+        return data
+    for result in answer.results:
+        if result.HasField("job"):
+            result.job.last_error = stored_text(result.job.last_error, _CUT_ERROR_BYTES)
+    return answer.SerializeToString()
 
 
 def execution_message(view: ExecutionView) -> pb.Execution:

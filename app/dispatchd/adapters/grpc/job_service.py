@@ -3,7 +3,14 @@
 from collections.abc import Mapping
 
 from dispatchd.adapters.grpc.call import Call, Handler
-from dispatchd.adapters.grpc.job_codec import execution_message, job_message, submission_of, submit_result, trace_of
+from dispatchd.adapters.grpc.job_codec import (
+    execution_message,
+    job_message,
+    results_bytes,
+    submission_of,
+    submit_result,
+    trace_of,
+)
 from dispatchd.adapters.grpc.wire import duration_of, parse
 from dispatchd.application.cancel_job import CancelJob
 from dispatchd.application.read_jobs import ReadJobs
@@ -58,7 +65,7 @@ class JobService:
             raise InvalidRequest("items", f"must have 1 to {limits.SUBMIT_ITEMS} entries, has {len(request.items)}")
         call_trace = _trace_of_call(call)
         answers = await self._submit.submit_many([_item(item, call_trace) for item in request.items])
-        return pb.SubmitJobsResponse(results=[submit_result(answer) for answer in answers]).SerializeToString()
+        return results_bytes(pb.SubmitJobsResponse(results=[submit_result(answer) for answer in answers]))
 
     async def get_job(self, call: Call, data: bytes) -> bytes:
         request = parse(pb.GetJobRequest, data)

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 
 from dispatchd.adapters.grpc.call import Call, Handler
-from dispatchd.adapters.grpc.job_codec import job_message, queue_message, redrive_result, worker_message
+from dispatchd.adapters.grpc.job_codec import job_message, queue_message, redrive_result, results_bytes, worker_message
 from dispatchd.adapters.grpc.wire import parse
 from dispatchd.application.operate import Operate
 from dispatchd.domain.submission import check_name
@@ -40,7 +40,7 @@ class OperatorService:
         request = parse(pb.RedriveDeadLettersRequest, data)
         answers = await self._operate.redrive(request.job_ids)
         results = [redrive_result(job_id, answer) for job_id, answer in zip(request.job_ids, answers, strict=True)]
-        return pb.RedriveDeadLettersResponse(results=results).SerializeToString()
+        return results_bytes(pb.RedriveDeadLettersResponse(results=results))
 
     async def list_workers(self, _: Call, data: bytes) -> bytes:
         request = parse(pb.ListWorkersRequest, data)
