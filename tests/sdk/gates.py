@@ -16,6 +16,7 @@ class Gate:
         self.began: list[datetime] = []
         self.contexts: list[TaskContext] = []
         self.ended: dict[str, str] = {}
+        self.was_cancelled = asyncio.Event()
         self.most_at_once = 0
 
         @worker.task(job_type, **bounds)
@@ -29,6 +30,7 @@ class Gate:
                 self.ended[context.execution_id] = "finished"
             except asyncio.CancelledError:
                 self.ended[context.execution_id] = "cancelled"
+                self.was_cancelled.set()
                 raise
             finally:
                 del self.running[context.execution_id]

@@ -1,7 +1,7 @@
 """A real gRPC server that speaks WorkerService as a test says: the worker's other side.
 
 Each stream the worker opens comes out of `accept`. The test reads what the worker says and answers it, message by
-message; only heartbeats may be left to the stream.
+message; only heartbeats and the notices of beginnings are noted by the stream itself, whenever they come.
 """
 
 import asyncio
@@ -28,16 +28,17 @@ class GatewayStream:
         self._to_say: asyncio.Queue[v1.ConnectResponse | None] = asyncio.Queue()
         self._ending: tuple[grpc.StatusCode, str] | None = None
         self._lease_s: float | None = None
-        self._beats = asyncio.Condition()
+        self._noted = asyncio.Condition()
         self.registration = v1.WorkerRegistration()
         self.heartbeats: list[v1.WorkerHeartbeat] = []
+        self.announced: set[str] = set()
         self.is_closed_by_worker = asyncio.Event()
         self.is_over = asyncio.Event()
 
     # What the worker says.
 
     async def receive(self) -> v1.ConnectRequest:
-        """The next message that is not an answered heartbeat."""
+        """The next message, apart from heartbeats and beginnings."""
         async with asyncio.timeout(PATIENCE_S):
             return await self._said.get()
 
@@ -50,11 +51,10 @@ class GatewayStream:
         self.ack_life(lease_s, lost=lost)
         return self.registration
 
-    async def started(self) -> list[str]:
-        """The executions in the next message, which must be a notice that they have begun."""
-        message = await self.receive()
-        assert message.WhichOneof("payload") == "started", message
-        return list(message.started.execution_ids)
+    async def begun(self, *names: str) -> None:
+        """Wait until the worker has said on this stream that these executions have begun."""
+        async with asyncio.timeout(PATIENCE_S), self._noted:
+            await self._noted.wait_for(lambda: self.announced.issuperset(names))
 
     async def results(self) -> list[v1.TaskResult]:
         """The next results, whatever was said before them."""
@@ -76,13 +76,13 @@ class GatewayStream:
 
     async def beats(self, count: int) -> None:
         """Wait until so many heartbeats have come in all."""
-        async with asyncio.timeout(PATIENCE_S), self._beats:
-            await self._beats.wait_for(lambda: len(self.heartbeats) >= count)
+        async with asyncio.timeout(PATIENCE_S), self._noted:
+            await self._noted.wait_for(lambda: len(self.heartbeats) >= count)
 
     async def beats_as(self, status: int) -> None:
         """Wait until a heartbeat has said that the worker is in this state."""
-        async with asyncio.timeout(PATIENCE_S), self._beats:
-            await self._beats.wait_for(lambda: any(beat.status == status for beat in self.heartbeats))
+        async with asyncio.timeout(PATIENCE_S), self._noted:
+            await self._noted.wait_for(lambda: any(beat.status == status for beat in self.heartbeats))
 
     def nothing_more(self) -> bool:
         """Whether everything that has come so far was read."""
@@ -149,14 +149,17 @@ class GatewayStream:
 
     async def _read(self) -> None:
         while (message := await self._context.read()) is not grpc.aio.EOF:
-            if not message.HasField("heartbeat"):
-                self._said.put_nowait(message)
-                continue
-            self.heartbeats.append(message.heartbeat)
-            if self._lease_s is None or self._lease_s >= 0:
-                self.ack_life(self._lease_s)
-            async with self._beats:
-                self._beats.notify_all()
+            match message.WhichOneof("payload"):
+                case "heartbeat":
+                    self.heartbeats.append(message.heartbeat)
+                    if self._lease_s is None or self._lease_s >= 0:
+                        self.ack_life(self._lease_s)
+                case "started":
+                    self.announced.update(message.started.execution_ids)
+                case _:
+                    self._said.put_nowait(message)
+            async with self._noted:
+                self._noted.notify_all()
         self.is_closed_by_worker.set()
         self._to_say.put_nowait(None)
 

@@ -233,6 +233,17 @@ def test_what_is_far_too_much_goes_straight_back() -> None:
     assert outcomes(ledger) == ({}, ["8", "9"])
 
 
+def test_results_that_wait_for_their_ack_are_no_reason_to_give_work_back() -> None:
+    ledger = Ledger(1)
+    for number in range(20):
+        assign(ledger, str(number))
+        assert names(ledger.start_next()) == [str(number)]
+        ledger.ended(str(number), success(str(number)))
+    results, given_back = outcomes(ledger)
+    assert len(results) == 20
+    assert given_back == []
+
+
 @pytest.mark.parametrize("count", [MAX_IN_MESSAGE, MAX_IN_MESSAGE + 1])
 def test_messages_are_bounded_in_count(count: int) -> None:
     ledger = Ledger(count)

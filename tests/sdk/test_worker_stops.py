@@ -19,6 +19,8 @@ from dispatchd.sdk.worker import drain as drain_module
 from dispatchd.v1 import dispatchd_pb2 as v1
 
 NO_STREAM = grpc.StatusCode.UNAVAILABLE
+# Long enough for a busy machine to keep it, short enough to wait for its end.
+SHORT_LEASE_S = 1.5
 
 
 @pytest.fixture
@@ -36,12 +38,12 @@ async def test_a_canceled_task_is_cancelled_and_its_slot_reported_free(
     async with serving(worker):
         stream = await gateway.register()
         stream.assign("e1", "e2", "waits")
-        await stream.started()
+        await stream.begun("e1", "e2")
         stream.cancel("e1")
         result = await stream.result()
         assert (result.execution_id, result.success, result.error_type) == ("e1", False, "Stopped")
         assert gate.ended == {"e1": "cancelled"}
-        assert await stream.started() == ["waits"]
+        await stream.begun("waits")
         assert sorted(gate.running) == ["e2", "waits"]
 
 
@@ -66,13 +68,13 @@ async def test_a_task_is_cancelled_once_however_often_the_server_says_so(
             raise
 
     async with serving(worker):
-        stream = await gateway.register(lease_s=0.3)
+        stream = await gateway.register(SHORT_LEASE_S)
         stream.assign("e1")
-        await stream.started()
+        await stream.begun("e1")
         stream.cancel("e1")
         await is_cancelled.wait()
         stream.cancel("e1")
-        stream.ack_life(0.3, lost=["e1"])
+        stream.ack_life(SHORT_LEASE_S, lost=["e1"])
         await stream.beats(len(stream.heartbeats) + 2)
         go.set()
         assert (await stream.result()).execution_id == "e1"
@@ -91,7 +93,7 @@ async def test_a_canceled_thread_is_told_and_its_result_is_sent(gateway: Scripte
     async with serving(worker):
         stream = await gateway.register()
         stream.assign("e1", job_type="report.compute")
-        await stream.started()
+        await stream.begun("e1")
         stream.cancel("e1")
         assert (await stream.result()).payload == b'"stopped early"'
 
@@ -101,7 +103,7 @@ async def test_what_an_ack_calls_lost_is_stopped(gateway: ScriptedGateway, worke
     async with serving(worker):
         stream = await gateway.register()
         stream.assign("e1", "e2")
-        await stream.started()
+        await stream.begun("e1", "e2")
         stream.ack_life(30, lost=["e1", "never seen"])
         assert (await stream.result()).execution_id == "e1"
         assert gate.ended == {"e1": "cancelled"}
@@ -112,7 +114,7 @@ async def test_what_a_registrations_ack_calls_lost_is_stopped(gateway: ScriptedG
     async with serving(worker):
         stream = await gateway.register()
         stream.assign("e1", "e2")
-        await stream.started()
+        await stream.begun("e1", "e2")
         stream.end(NO_STREAM)
         stream = await gateway.accept()
         await stream.register(lost=["e2"])
@@ -147,7 +149,7 @@ async def test_the_context_knows_the_smaller_deadline(gateway: ScriptedGateway, 
     async with serving(worker):
         stream = await gateway.register()
         stream.assign("e1", time_left=job.time_left)
-        await stream.started()
+        await stream.begun("e1")
     [context] = gate.contexts
     assert context.deadline is not None
     assert timedelta(seconds=50) < context.deadline - gate.began[0] <= timedelta(seconds=60)
@@ -200,14 +202,14 @@ async def test_a_lost_lease_cancels_async_tasks_and_gives_them_back_on_the_next_
             raise
 
     async with serving(worker):
-        stream = await gateway.register(lease_s=0.5)
+        stream = await gateway.register(SHORT_LEASE_S)
         stream.assign("e1")
-        await stream.started()
+        await stream.begun("e1")
         stream.ignore_heartbeats()
         await is_cancelled.wait()
         stream = await gateway.register()
         assert list(stream.registration.held_execution_ids) == ["e1"]
-        await stream.started()
+        await stream.begun("e1")
         may_end.set()
         assert await stream.given_back() == ["e1"]
         stream.ack("e1")
@@ -217,12 +219,13 @@ async def test_a_lost_lease_cancels_async_tasks_and_gives_them_back_on_the_next_
 
 
 async def test_a_give_back_is_repeated_until_it_is_acked(gateway: ScriptedGateway, worker: Worker) -> None:
-    Gate(worker)
+    gate = Gate(worker)
     async with serving(worker):
-        stream = await gateway.register(lease_s=0.3)
+        stream = await gateway.register(SHORT_LEASE_S)
         stream.assign("e1")
-        await stream.started()
+        await stream.begun("e1")
         stream.ignore_heartbeats()
+        await gate.was_cancelled.wait()
         for _ in range(2):
             stream = await gateway.register()
             assert list(stream.registration.held_execution_ids) == ["e1"]
@@ -235,9 +238,9 @@ async def test_a_lease_that_the_server_can_no_longer_renew_is_lost_although_the_
 ) -> None:
     gate = Gate(worker)
     async with serving(worker):
-        stream = await gateway.register(lease_s=0.5)
+        stream = await gateway.register(SHORT_LEASE_S)
         stream.assign("e1")
-        await stream.started()
+        await stream.begun("e1")
         stream.answer_heartbeats(0.0)
         assert await stream.given_back() == ["e1"]
         assert gate.ended == {"e1": "cancelled"}
@@ -245,7 +248,7 @@ async def test_a_lease_that_the_server_can_no_longer_renew_is_lost_although_the_
         stream.answer_heartbeats(5)
         await stream.beats(len(stream.heartbeats) + 2)
         stream.assign("e2")
-        await stream.started()
+        await stream.begun("e2")
         gate.let_go("e2")
         assert (await stream.result()).success
 
@@ -256,12 +259,12 @@ async def test_a_thread_outlives_the_lease_stays_listed_and_sends_its_result(
     gate = ThreadGate(worker)
     async_gate = Gate(worker)
     async with serving(worker):
-        stream = await gateway.register(lease_s=0.3)
+        stream = await gateway.register(SHORT_LEASE_S)
         stream.assign("thread", job_type="report.compute")
         stream.assign("async")
-        while sorted(async_gate.running) != ["async"] or not gate.contexts:
-            await stream.started()
+        await stream.begun("thread", "async")
         stream.ignore_heartbeats()
+        await async_gate.was_cancelled.wait()
         stream = await gateway.register()
         assert list(stream.registration.held_execution_ids) == ["thread", "async"]
         assert await stream.given_back() == ["async"]
@@ -316,13 +319,12 @@ async def test_a_task_that_blocks_the_users_loop_for_three_leases_keeps_its_leas
     gateway: ScriptedGateway, control_plane: ScriptedControlPlane, worker: Worker
 ) -> None:
     other = OtherLoop(worker, control_plane)
-    lease_s = 0.5
     async with other.serving():
-        stream = await gateway.register(lease_s)
+        stream = await gateway.register(SHORT_LEASE_S)
         stream.assign("e1", job_type="report.block")
         assert await asyncio.to_thread(other.is_blocked.wait, 10)
         begin = asyncio.get_running_loop().time()
-        while asyncio.get_running_loop().time() - begin < 3 * lease_s:
+        while asyncio.get_running_loop().time() - begin < 3 * SHORT_LEASE_S:
             await stream.beats(len(stream.heartbeats) + 1)
         other.may_go_on.set()
         result = await stream.result()
@@ -357,7 +359,7 @@ async def test_a_loop_blocked_beyond_the_stall_limit_loses_its_stream_and_comes_
     async with other.serving():
         stream = await gateway.register()
         stream.assign("thread", job_type="report.compute")
-        await stream.started()
+        await stream.begun("thread")
         stream.assign("blocked", job_type="report.block")
         await asyncio.wait_for(stream.is_closed_by_worker.wait(), 20)
         other.may_go_on.set()
@@ -376,7 +378,7 @@ async def test_a_drain_finishes_what_runs_and_gives_back_what_waits(gateway: Scr
     async with serving(worker) as serve:
         stream = await gateway.register()
         stream.assign("e1", "e2", "waits")
-        await stream.started()
+        await stream.begun("e1", "e2")
         worker.drain()
         assert await stream.given_back() == ["waits"]
         await stream.beats_as(v1.WORKER_STATUS_DRAINING)
@@ -397,7 +399,7 @@ async def test_a_drain_waits_for_the_acks(gateway: ScriptedGateway, worker: Work
     async with serving(worker):
         stream = await gateway.register()
         stream.assign("e1")
-        await stream.started()
+        await stream.begun("e1")
         worker.drain()
         gate.let_go("e1")
         first = await stream.result()
@@ -420,7 +422,7 @@ async def test_a_gateway_may_ask_a_worker_to_leave(gateway: ScriptedGateway, wor
     async with serving(worker) as serve:
         stream = await gateway.register()
         stream.assign("e1")
-        await stream.started()
+        await stream.begun("e1")
         stream.drain(v1.DRAIN_KIND_UNSPECIFIED)
         await stream.beats_as(v1.WORKER_STATUS_DRAINING)
         gate.let_go("e1")
@@ -439,8 +441,7 @@ async def test_at_the_end_of_its_time_a_drain_cancels_and_gives_back_but_never_a
         stream = await gateway.register()
         stream.assign("thread", job_type="report.compute")
         stream.assign("async")
-        while not gate.running or not thread_gate.contexts:
-            await stream.started()
+        await stream.begun("thread", "async")
         worker.drain()
         assert await stream.given_back() == ["async"]
         assert gate.ended == {"async": "cancelled"}
@@ -468,7 +469,7 @@ async def test_a_task_that_ends_in_time_by_its_cancellation_is_waited_for_and_gi
     async with serving(worker) as serve:
         stream = await gateway.register()
         stream.assign("e1")
-        await stream.started()
+        await stream.begun("e1")
         worker.drain()
         assert await stream.given_back() == ["e1"]
         assert cleaned_up.is_set()
@@ -481,7 +482,7 @@ async def test_cancelling_serve_cancels_tasks_and_gives_them_back(gateway: Scrip
     async with serving(worker) as serve:
         stream = await gateway.register()
         stream.assign("e1")
-        await stream.started()
+        await stream.begun("e1")
         serve.cancel()
         assert await stream.given_back() == ["e1"]
         stream.ack("e1")
@@ -495,7 +496,7 @@ async def test_stop_ends_at_once_and_gives_nothing_back(gateway: ScriptedGateway
     async with serving(worker) as serve:
         stream = await gateway.register()
         stream.assign("e1")
-        await stream.started()
+        await stream.begun("e1")
         worker.stop()
         await serve
         await stream.is_over.wait()

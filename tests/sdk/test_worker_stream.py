@@ -71,7 +71,7 @@ async def test_single_assignments_and_acks_are_understood_too(gateway: ScriptedG
     async with serving(worker):
         stream = await gateway.register()
         stream.say(assignment=v1.TaskAssignment(execution_id="e1", job_type="report.render", payload=b"1"))
-        await stream.started()
+        await stream.begun("e1")
         gate.let_go("e1")
         assert (await stream.result()).success
         stream.say(ack=v1.WorkerAck(execution_id="e1", worker_id="w1"))
@@ -85,13 +85,13 @@ async def test_never_more_run_than_there_are_slots(gateway: ScriptedGateway, wor
     async with serving(worker):
         stream = await gateway.register()
         stream.assign(*names)
-        assert await stream.started() == ["e0", "e1"]
+        await stream.begun("e0", "e1")
         for done, next_one in zip(names, [*names[2:], "", ""], strict=True):
             gate.let_go(done)
             assert (await stream.result()).execution_id == done
             stream.ack(done)
             if next_one:
-                assert await stream.started() == [next_one]
+                await stream.begun(next_one)
     assert gate.most_at_once == 2
 
 
@@ -151,7 +151,7 @@ async def test_log_lines_go_to_the_gateway_and_their_acks_are_not_taken_for_the_
         assert before - timedelta(seconds=1) <= log.emitted_at.ToDatetime(tzinfo=UTC) <= datetime.now(UTC)
         stream.ack("talks")
         stream.assign("e1")
-        await stream.started()
+        await stream.begun("e1")
         stream.end(NO_STREAM)
         again = await gateway.accept()
         assert set((await again.register()).held_execution_ids) == {"talks", "e1"}
@@ -171,7 +171,7 @@ async def test_results_are_kept_until_acked_and_sent_again_on_the_next_stream(
     async with serving(worker):
         stream = await gateway.register()
         stream.assign("e1")
-        await stream.started()
+        await stream.begun("e1")
         gate.let_go("e1")
         first = await stream.result()
         for _ in range(2):
@@ -191,7 +191,7 @@ async def test_what_finishes_without_a_stream_is_reported_on_the_next(gateway: S
     async with serving(worker):
         stream = await gateway.register()
         stream.assign("e1")
-        await stream.started()
+        await stream.begun("e1")
         stream.end(NO_STREAM)
         stream = await gateway.accept()
         gate.let_go("e1")
@@ -208,16 +208,16 @@ async def test_the_registration_names_everything_held_and_the_same_process(
         stream = await gateway.register()
         process_id = stream.registration.process_id
         stream.assign("finished", "running", "next", "waiting")
-        assert await stream.started() == ["finished", "running"]
+        await stream.begun("finished", "running")
         gate.let_go("finished")
         assert (await stream.result()).execution_id == "finished"
-        assert await stream.started() == ["next"]
+        await stream.begun("next")
         stream.end(NO_STREAM)
         stream = await gateway.accept()
         registration = await stream.register()
         assert list(registration.held_execution_ids) == ["finished", "running", "next", "waiting"]
         assert registration.process_id == process_id
-        assert sorted(await stream.started()) == ["next", "running"]
+        await stream.begun("next", "running")
     assert gate.ended["running"] == "cancelled"
 
 
@@ -239,7 +239,7 @@ async def test_a_registered_worker_connects_again_whatever_ended_its_stream(
     async with serving(worker):
         stream = await gateway.register()
         stream.assign("e1")
-        await stream.started()
+        await stream.begun("e1")
         stream.end(code, "the region is passive")
         stream = await gateway.register()
         assert list(stream.registration.held_execution_ids) == ["e1"]
@@ -277,7 +277,7 @@ async def test_a_superseded_worker_cancels_its_tasks_and_names_its_id(gateway: S
     async with serving(worker) as serve:
         stream = await gateway.register()
         stream.assign("e1")
-        await stream.started()
+        await stream.begun("e1")
         stream.end(grpc.StatusCode.ABORTED, "superseded by 10.0.0.9")
         with pytest.raises(WorkerSuperseded, match=r"'w1' was taken over .*10\.0\.0\.9") as caught:
             await serve
@@ -318,7 +318,7 @@ async def test_a_gateway_that_goes_is_left_for_the_next_and_running_tasks_notice
     async with serving(worker):
         old = await gateway.register()
         old.assign("e1", "e2")
-        await old.started()
+        await old.begun("e1", "e2")
         gate.let_go("e1")
         await old.result()
         old.drain(v1.DRAIN_KIND_RECONNECT)
@@ -340,7 +340,7 @@ async def test_until_the_next_stream_is_registered_the_old_one_goes_on(
     async with serving(worker):
         old = await gateway.register()
         old.assign("e1")
-        await old.started()
+        await old.begun("e1")
         old.drain(v1.DRAIN_KIND_RECONNECT)
         (await gateway.accept()).end(NO_STREAM)
         gate.let_go("e1")
@@ -356,7 +356,7 @@ async def test_the_old_stream_may_be_superseded_by_the_next_one(gateway: Scripte
     async with serving(worker):
         old = await gateway.register()
         old.assign("e1")
-        await old.started()
+        await old.begun("e1")
         old.drain(v1.DRAIN_KIND_RECONNECT)
         new = await gateway.accept()
         message = await new.receive()
@@ -366,7 +366,7 @@ async def test_the_old_stream_may_be_superseded_by_the_next_one(gateway: Scripte
         new.registration = message.registration
         new.answer_heartbeats(30)
         new.ack_life(30)
-        assert await new.started() == ["e1"]
+        await new.begun("e1")
         gate.let_go("e1")
         assert (await new.result()).success
 
@@ -386,7 +386,7 @@ async def test_an_assignment_that_comes_over_the_old_stream_after_the_next_has_r
         new.answer_heartbeats(30)
         new.ack_life(30)
         new.assign("e1")
-        assert await new.started() == ["e1"]
+        await new.begun("e1")
         assert list(gate.running) == ["e1"]
 
 
@@ -395,7 +395,7 @@ async def test_a_gateway_that_no_longer_answers_is_left(gateway: ScriptedGateway
     async with serving(worker):
         silent = await gateway.register(lease_s=2.0)
         silent.assign("e1")
-        await silent.started()
+        await silent.begun("e1")
         silent.ignore_heartbeats()
         stream = await gateway.register()
         assert list(stream.registration.held_execution_ids) == ["e1"]
@@ -436,7 +436,7 @@ async def test_messages_of_a_later_server_are_ignored(gateway: ScriptedGateway, 
         stream = await gateway.register()
         stream.say()
         stream.assign("e1")
-        await stream.started()
+        await stream.begun("e1")
         gate.let_go("e1")
         assert (await stream.result()).success
 
