@@ -138,6 +138,21 @@ class Facts:
 
         return await eventually(has_ended, f"{execution_id} has ended as {end_reason}", patience_s)
 
+    async def refuse_state(self, job_id: str, state: str) -> None:
+        """From here on the database refuses that an execution of this job gets into this state."""
+        await self.sql(
+            """
+            create function refuse() returns trigger language plpgsql as
+            $$ begin raise exception 'not this one' using errcode = 'P0001'; end $$
+            """
+        )
+        await self.sql(
+            f"""
+            create trigger refuse before update on executions for each row
+            when (old.job_id = '{uuid_of(job_id)}' and new.state = '{state}') execute function refuse()
+            """
+        )
+
     async def waiting_for_locks(self, query: str) -> int:
         """How many backends wait for a lock in the named query."""
         count: int = await self.value(

@@ -145,7 +145,7 @@ REFUSED = [
     (pb.WorkerRegistration(worker_id="w", capabilities=["email"], features=[RESUME]), "process_id"),
     (pb.WorkerRegistration(worker_id="w", capabilities=["email"], process_id="p" * 201), "process_id"),
     (
-        pb.WorkerRegistration(worker_id="w", capabilities=["email"], held_execution_ids=[NOBODYS] * 1_001),
+        pb.WorkerRegistration(worker_id="w", capabilities=["email"], held_execution_ids=[NOBODYS] * 10_001),
         "held_execution_ids",
     ),
 ]

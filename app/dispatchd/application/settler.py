@@ -7,9 +7,10 @@ from collections.abc import Callable, Sequence
 
 from dispatchd.application.announcer import Announcer
 from dispatchd.application.group_commit import execute_isolated
-from dispatchd.application.ports import Decision, Followed, LockedExecution, SettlementStore
+from dispatchd.application.ports import Decision, Followed, LockedExecution, NotPermitted, SettlementStore
 from dispatchd.application.region_watch import RegionWatch
 from dispatchd.domain import limits
+from dispatchd.domain.errors import Unavailable
 from dispatchd.domain.ids import ExecutionId, IdGenerator, format_execution_id, format_job_id
 from dispatchd.domain.settlement import Ending, settle
 from dispatchd.telemetry import metrics
@@ -46,21 +47,26 @@ class Settler:
     async def settle(self, execution_ids: Sequence[ExecutionId], judge: Judge) -> int:
         """Ends executions in batches; returns how many ended. What the database refuses is logged and left.
 
-        Raises DatabaseUnavailable, NotPermitted.
+        Raises Unavailable or NotPermitted if some of them could not be ended now; the others are.
         """
         ended = 0
+        not_now: Unavailable | NotPermitted | None = None
         for start in range(0, len(execution_ids), limits.BATCH_ITEMS):
             batch = execution_ids[start : start + limits.BATCH_ITEMS]
             for execution_id, answer in zip(
                 batch, await execute_isolated(batch, lambda ids: self._settle_batch(ids, judge)), strict=True
             ):
-                if isinstance(answer, Exception):
+                if isinstance(answer, Unavailable | NotPermitted):
+                    not_now = answer
+                elif isinstance(answer, Exception):
                     _log.error(
                         "an execution can't be ended",
                         extra={"execution_id": format_execution_id(execution_id), "error": str(answer)},
                     )
                 else:
                     ended += answer
+        if not_now is not None:
+            raise not_now
         return ended
 
     async def _settle_batch(self, execution_ids: Sequence[ExecutionId], judge: Judge) -> Sequence[int]:

@@ -38,6 +38,11 @@ class PostgresClaimStore:
             offers = choose([_entry(row) for row in rows])
             return await _claim(connection, offers, longest, inline_bytes, fence) if offers else []
 
+    async def sessions_over(self, session_ids: Sequence[SessionId]) -> set[SessionId]:
+        async with self._database.connection() as connection:
+            rows = await connection.rows(CLAIM["sessions_over"], session_ids=session_ids)
+        return {SessionId(row["session_id"]) for row in rows}
+
     async def payload(self, job_id: JobId) -> bytes | None:
         async with self._database.connection() as connection:
             row = await connection.row(CLAIM["payload_of"], job_id=job_id)

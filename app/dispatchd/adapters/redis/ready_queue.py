@@ -20,6 +20,7 @@ from redis.asyncio import Redis
 from dispatchd.adapters.redis.connection import translated
 from dispatchd.adapters.redis.scripts import read_script
 from dispatchd.application.ports import Demand, HintsUnavailable, ReadyEntry
+from dispatchd.domain import limits
 from dispatchd.domain.ids import ExecutionId
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -59,14 +60,25 @@ class RedisReadyQueue:
                 await pipeline.execute()
 
     async def pop(self, demands: Sequence[Demand], epoch: int) -> list[list[ReadyEntry]]:
-        arguments: list[str | int] = [epoch, self._queue_prefix]
-        for demand in demands:
-            arguments += [demand.slots, len(demand.capabilities), *demand.capabilities]
-        with translated():
-            answer = await self._pop(keys=[self._marker], args=arguments)
-        if answer is None:
-            raise HintsUnavailable("the ready queues are not complete")
-        return [_entries(taken) for taken in answer]
+        popped: list[list[ReadyEntry]] = [[] for _ in demands]
+        room = limits.BATCH_ITEMS
+        while True:
+            arguments: list[str | int] = [epoch, self._queue_prefix, room]
+            for demand, entries in zip(demands, popped, strict=True):
+                arguments += [demand.slots - len(entries), len(demand.capabilities), *demand.capabilities]
+            with translated():
+                answer = await self._pop(keys=[self._marker], args=arguments)
+            if answer is None:
+                raise HintsUnavailable("the ready queues are not complete")
+            strangers = 0
+            for entries, taken in zip(popped, answer, strict=True):
+                read = _entries(taken)
+                entries += read
+                room -= len(read)
+                strangers += len(taken) // 3 - len(read)
+            if not strangers:
+                return popped
+            # What was no entry is gone now, and takes nobody's place.
 
     async def remove(self, entries: Sequence[ReadyEntry]) -> None:
         with translated():

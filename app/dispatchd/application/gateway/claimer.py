@@ -10,16 +10,19 @@
 Woken by a commit that made something ready, by a freed slot, by a registration; looks once a second anyway.
 """
 
+import asyncio
 import heapq
 import logging
+import time
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import timedelta
 
 from dispatchd.application.gateway.session import WorkerSession
 from dispatchd.application.group_commit import execute_isolated
 from dispatchd.application.loops import Wakeable, forever
 from dispatchd.application.ports import (
+    BatchRejected,
     ClaimedExecution,
     ClaimStore,
     Demand,
@@ -32,6 +35,7 @@ from dispatchd.application.ports import (
 from dispatchd.application.region_watch import RegionWatch
 from dispatchd.application.settler import Settler
 from dispatchd.domain import limits
+from dispatchd.domain.errors import InvalidRequest, Unavailable
 from dispatchd.domain.ids import ExecutionId, SessionId
 from dispatchd.domain.settlement import Returned
 from dispatchd.telemetry import metrics
@@ -40,6 +44,13 @@ LOOK_EVERY = timedelta(seconds=1)
 LOOK_WITHOUT_HINTS_EVERY = timedelta(milliseconds=100)
 INLINE_BYTES = 64 * 1024
 """Larger payloads are read when their turn to be written comes, so that claims stay small in memory."""
+
+MOST_DEMANDS = 1_000
+"""Sets of capabilities that are asked for at once; they take turns."""
+
+_AVOID_S = 10.0
+_GIVE_BACK_TRIES = 10
+_GIVE_BACK_PAUSE_S = 0.2
 
 _log = logging.getLogger(__name__)
 
@@ -65,14 +76,25 @@ class Claimer:
         self._wake = Wakeable()
         self._has_hints = True
         self._stopped = False
+        self._round = asyncio.Lock()
+        self._turn = 0
+        self._refused: dict[ExecutionId, float] = {}
+        """What the database refused to claim, and when (`time.monotonic()`): not tried again for some seconds."""
+        self.claiming: set[ExecutionId] = set()
+        """Claims under way: committed or not, no session knows of them yet."""
 
     def wake(self) -> None:
         """Something may have become ready, or a slot free."""
         self._wake.wake()
 
     def stop(self) -> None:
-        """Claims nothing more."""
+        """Claims nothing more, but for a claim that is under way."""
         self._stopped = True
+
+    async def at_rest(self) -> None:
+        """Waits until no claim is under way; after `stop`, none will be."""
+        async with self._round:
+            return
 
     async def run(self) -> None:
         """Claims until cancelled."""
@@ -85,11 +107,19 @@ class Claimer:
 
     async def _claim_round(self) -> bool:
         """One claim; whether there may be more to claim."""
-        by_capabilities = self._free_sessions()
-        if self._stopped or not by_capabilities or not self._region.takes_work:
-            return False
-        placing = _Placing(by_capabilities)
+        async with self._round:
+            by_capabilities = self._free_sessions()
+            if self._stopped or not by_capabilities or not self._region.takes_work:
+                return False
+            try:
+                return await self._claim(by_capabilities)
+            finally:
+                self.claiming.clear()
+
+    async def _claim(self, by_capabilities: "SessionsByCapabilities") -> bool:
+        placing = _Placing(by_capabilities, self._turn)
         demands = placing.demands()
+        self._turn += max(1, len(demands) - len(by_capabilities) + 1)
         try:
             claimed, found = await self._claim_from_hints(placing, demands)
             source = "redis"
@@ -97,17 +127,17 @@ class Claimer:
             if self._has_hints:
                 _log.warning("claiming from Postgres: %s", exc)
             self._has_hints = False
-            claimed = await self._claim_from_database(placing, demands)
-            found, source = len(claimed), "postgres"
+            claimed, found = await self._claim_from_database(by_capabilities)
+            source = "postgres"
         else:
             if not self._has_hints:
                 _log.info("claiming from the ready queues again")
             self._has_hints = True
         metrics.EXECUTIONS_CLAIMED.labels(source=source).inc(len(claimed))
         await self._deliver(claimed)
-        return found >= sum(demand.slots for demand in demands)
+        return found >= min(limits.BATCH_ITEMS, sum(demand.slots for demand in demands))
 
-    def _free_sessions(self) -> dict[tuple[str, ...], list[WorkerSession]]:
+    def _free_sessions(self) -> "SessionsByCapabilities":
         by_capabilities: defaultdict[tuple[str, ...], list[WorkerSession]] = defaultdict(list)
         slots = 0
         for session in self._sessions():
@@ -123,24 +153,54 @@ class Claimer:
         """What was claimed, and how many entries were found."""
         popped = await self._queue.pop(demands, self._region.row.epoch)
         offers = placing.place_popped(demands, popped)
+        claimed, lost = await self._claim_offers(offers)
+        if lost:
+            # Popped and not claimed, as far as is known: back to its place. A claim of it is guarded.
+            await self._put_back(lost)
+        return claimed, len(offers)
+
+    async def _claim_offers(self, offers: Sequence[Offer]) -> tuple[list[ClaimedExecution], list[ReadyEntry]]:
+        """What was claimed, and what was not through no fault of its own."""
         if not offers:
-            return [], 0
+            return [], []
+        self.claiming.update(offer.entry.execution_id for offer in offers)
         claimed: list[ClaimedExecution] = []
 
         async def claim(batch: Sequence[Offer]) -> Sequence[None]:
             claimed.extend(await self._store.claim(batch, self._longest, INLINE_BYTES, self._region.fence))
             return [None] * len(batch)
 
-        failed: list[ReadyEntry] = []
-        for offer, answer in zip(offers, await execute_isolated(offers, claim), strict=True):
-            if isinstance(answer, Exception):
-                failed.append(offer.entry)
-                if not isinstance(answer, NotPermitted):
-                    _log.warning("a claim failed: %s", answer, extra={"execution_id": offer.entry.execution_id.hex})
-        if failed:
-            # Popped and not claimed, as far as is known: back to its place. A claim of it is guarded.
-            await self._put_back(failed)
-        return claimed, len(offers) - len(failed)
+        lost: list[ReadyEntry] = []
+        unclaimed: list[Offer] = []
+        answers = await execute_isolated(offers, claim)
+        taken = {execution.execution_id for execution in claimed}
+        for offer, answer in zip(offers, answers, strict=True):
+            if isinstance(answer, InvalidRequest):
+                self._refuse(offer.entry.execution_id, answer)
+            elif isinstance(answer, Exception):
+                lost.append(offer.entry)
+                _log.info("a claim failed: %s", answer, extra={"execution_id": offer.entry.execution_id.hex})
+            elif offer.entry.execution_id not in taken:
+                unclaimed.append(offer)
+        return claimed, lost + await self._offered_to_the_dead(unclaimed)
+
+    def _refuse(self, execution_id: ExecutionId, why: InvalidRequest) -> None:
+        now = time.monotonic()
+        self._refused = {refused: at for refused, at in self._refused.items() if now - at < _AVOID_S}
+        self._refused[execution_id] = now
+        _log.error("the database refuses a claim: %s", why, extra={"execution_id": execution_id.hex})
+
+    async def _offered_to_the_dead(self, unclaimed: Sequence[Offer]) -> list[ReadyEntry]:
+        """Most of what is left unclaimed was no longer queued. But a session that is over takes nothing, and would be
+        offered the best again and again until it is heard: it is trusted no more."""
+        offered_to = {offer.session_id for offer in unclaimed}
+        if not offered_to:
+            return []
+        over = await self._store.sessions_over(list(offered_to))
+        for session in self._sessions():
+            if session.session_id in over:
+                session.distrust()
+        return [offer.entry for offer in unclaimed if offer.session_id in over]
 
     async def _put_back(self, entries: Sequence[ReadyEntry]) -> None:
         try:
@@ -148,19 +208,48 @@ class Claimer:
         except HintsUnavailable:
             _log.debug("popped entries were not put back; the repairer finds them")
 
-    async def _claim_from_database(self, placing: "_Placing", demands: Sequence[Demand]) -> list[ClaimedExecution]:
-        capabilities = sorted({capability for demand in demands for capability in demand.capabilities})
-        most = sum(demand.slots for demand in demands)
-        return await self._store.claim_best(
-            capabilities, most, placing.place_ready, self._longest, INLINE_BYTES, self._region.fence
-        )
+    async def _claim_from_database(
+        self, by_capabilities: "SessionsByCapabilities"
+    ) -> tuple[list[ClaimedExecution], int]:
+        """What was claimed, and how many were tried."""
+        chosen: list[Offer] = []
+
+        def choose(entries: Sequence[ReadyEntry]) -> Sequence[Offer]:
+            acceptable = [entry for entry in entries if entry.execution_id not in self._refused]
+            chosen[:] = _Placing(self._free_sessions()).place_ready(acceptable)
+            self.claiming.update(offer.entry.execution_id for offer in chosen)
+            return chosen
+
+        def look(entries: Sequence[ReadyEntry]) -> Sequence[Offer]:
+            choose(entries)
+            return ()
+
+        try:
+            claimed = await self._claim_best(by_capabilities, choose)
+        except BatchRejected:
+            # One of them can't be claimed. Choose again, let the locks go, and find out which.
+            await self._claim_best(by_capabilities, look)
+            claimed, _ = await self._claim_offers(chosen)
+        else:
+            taken = {execution.execution_id for execution in claimed}
+            await self._offered_to_the_dead([offer for offer in chosen if offer.entry.execution_id not in taken])
+        return claimed, len(chosen)
+
+    async def _claim_best(
+        self, by_capabilities: "SessionsByCapabilities", choose: Callable[[Sequence[ReadyEntry]], Sequence[Offer]]
+    ) -> list[ClaimedExecution]:
+        capabilities = sorted({capability for group in by_capabilities for capability in group})
+        slots = sum(session.free_slots for group in by_capabilities.values() for session in group)
+        most = min(limits.BATCH_ITEMS, slots) + len(self._refused)
+        return await self._store.claim_best(capabilities, most, choose, self._longest, INLINE_BYTES, self._region.fence)
 
     async def _deliver(self, claimed: Sequence[ClaimedExecution]) -> None:
         sessions = {session.session_id: session for session in self._sessions()}
         homeless: dict[ExecutionId, SessionId] = {}
         for execution in claimed:
             session = sessions.get(execution.session_id)
-            if session is None or not session.is_open or session.is_draining:
+            if session is None or session.free_slots <= 0:
+                # It closed, fell silent or was told to stop while the claim was under way.
                 homeless[execution.execution_id] = execution.session_id
                 continue
             session.assign(execution)
@@ -168,40 +257,55 @@ class Claimer:
         if homeless:
             await self.give_back(homeless)
 
-    async def give_back(self, unsent: dict[ExecutionId, SessionId]) -> None:
-        """Returns claims that were never written to a stream: they count for nothing and keep their place."""
-        await self._settler.settle(
-            list(unsent),
-            lambda execution: (
-                Returned(was_sent=False)
-                if execution.state.is_live and execution.session_id == unsent[execution.execution_id]
-                else None
-            ),
-        )
+    async def give_back(self, unsent: Mapping[ExecutionId, SessionId]) -> None:
+        """Returns claims that were never written to a stream: they count for nothing and keep their place. Tries for
+        some seconds; what can't be returned then is lost with its lease, or found by two renewals."""
+        for _ in range(_GIVE_BACK_TRIES):
+            try:
+                await self._settler.settle(
+                    list(unsent),
+                    lambda execution: (
+                        Returned(was_sent=False)
+                        if execution.state.is_live and execution.session_id == unsent[execution.execution_id]
+                        else None
+                    ),
+                )
+            except Unavailable:
+                await asyncio.sleep(_GIVE_BACK_PAUSE_S)
+            except NotPermitted:
+                break
+            else:
+                return
+        _log.warning("claims that were not sent could not be returned", extra={"count": len(unsent)})
+
+
+SessionsByCapabilities = dict[tuple[str, ...], list[WorkerSession]]
 
 
 class _Placing:
     """Spreads entries over sessions: within a gateway the emptiest session that can do it gets it."""
 
-    def __init__(self, by_capabilities: dict[tuple[str, ...], list[WorkerSession]]) -> None:
+    def __init__(self, by_capabilities: SessionsByCapabilities, turn: int = 0) -> None:
         self._heaps: dict[tuple[str, ...], list[tuple[float, int, int, WorkerSession]]] = {}
         for capabilities, sessions in by_capabilities.items():
             heap = [
                 (-session.free_slots / session.registration.slots, position, session.free_slots, session)
                 for position, session in enumerate(sessions)
+                if session.free_slots > 0
             ]
             heapq.heapify(heap)
             self._heaps[capabilities] = heap
+        self._turn = turn
 
     def demands(self) -> list[Demand]:
-        """Free slots by capabilities, at most one batch in all."""
-        demands, room = [], limits.BATCH_ITEMS
-        for capabilities, heap in self._heaps.items():
-            slots = min(room, sum(free for _, _, free, _ in heap))
-            if slots > 0:
-                demands.append(Demand(capabilities, slots))
-                room -= slots
-        return demands
+        """Free slots by capabilities. Each turn begins with another group: a batch may not reach all of them."""
+        groups = list(self._heaps.items())
+        start = self._turn % len(groups) if groups else 0
+        return [
+            Demand(capabilities, min(limits.BATCH_ITEMS, slots))
+            for capabilities, heap in (groups[start:] + groups[:start])[:MOST_DEMANDS]
+            if (slots := sum(free for _, _, free, _ in heap)) > 0
+        ]
 
     def place_popped(self, demands: Sequence[Demand], popped: Sequence[Sequence[ReadyEntry]]) -> list[Offer]:
         return [
@@ -217,8 +321,10 @@ class _Placing:
         for entry in sorted(entries, key=lambda e: (-e.priority, e.due_at, e.execution_id)):
             able = [capabilities for capabilities in self._heaps if entry.capability in capabilities]
             session = self._take_emptiest(able)
-            if session is not None and len(offers) < limits.BATCH_ITEMS:
+            if session is not None:
                 offers.append(Offer(entry, session.session_id))
+            if len(offers) == limits.BATCH_ITEMS:
+                break
         return offers
 
     def _take_emptiest(self, groups: Sequence[tuple[str, ...]]) -> WorkerSession | None:

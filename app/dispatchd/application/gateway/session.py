@@ -50,6 +50,7 @@ class WorkerSession:
         """Reported by the worker, not yet committed."""
         self.earlier_held = 0
         self.is_draining = False
+        self.is_doubtful = False
         self._lease = lease
         self._lease_until = _NEVER
         self.heard_at = time.monotonic()
@@ -74,7 +75,7 @@ class WorkerSession:
     @property
     def free_slots(self) -> int:
         """How many assignments it may be sent now; none while it is silent for half its lease."""
-        if not self.is_open or self.is_draining or not self.status.takes_work:
+        if not self.is_open or self.is_draining or self.is_doubtful or not self.status.takes_work:
             return 0
         if time.monotonic() - self.heard_at > self._lease.total_seconds() / 2:
             return 0
@@ -100,6 +101,10 @@ class WorkerSession:
         if not self.ended.done():
             self.leave()
             self.ended.set_result(why)
+
+    def distrust(self) -> None:
+        """The database says that the session is over: the next renewal finds out why."""
+        self.is_doubtful = True
 
     def leave(self) -> None:
         """Assigns nothing more. What was not written to the stream yet stays unsent, to be given back."""
@@ -202,7 +207,7 @@ class WorkerSession:
 
     def renewal(self) -> Renewal | None:
         """What is to be renewed since the last time; None if no heartbeat came."""
-        if not self.is_open or not (self._heartbeat_at > self._renewed_at or self._started):
+        if not self.is_open or not (self._heartbeat_at > self._renewed_at or self._started or self.is_doubtful):
             return None
         now = time.monotonic()
         return Renewal(

@@ -53,6 +53,7 @@ from dispatchd.telemetry import metrics
 
 _TRIES = 5
 _REST_LOOK_S = 0.05
+_STOPPING = "this worker-gateway is stopping"
 _log = logging.getLogger(__name__)
 _worker_log = logging.getLogger("dispatchd.worker_log")
 
@@ -101,7 +102,7 @@ class WorkerStreams:
         """
         self._region.check_may_change()
         if self._is_draining:
-            raise Unavailable("this worker-gateway is stopping: connect again")
+            raise Unavailable(f"{_STOPPING}: connect again")
         if len(self._sessions) >= self._most_sessions:
             raise Overloaded(f"this worker-gateway has {self._most_sessions} streams already")
         registration = first if isinstance(first, Registration) else await self._registration_of(first)
@@ -159,6 +160,9 @@ class WorkerStreams:
         self._displace(session, opened)
         self._sessions[session.session_id] = session
         self._count_sessions()
+        if self._is_draining:
+            # The drain began while the registration was under way.
+            session.drain(_STOPPING)
         _log.info(
             "worker registered",
             extra={
@@ -291,24 +295,26 @@ class WorkerStreams:
             self.claimer.stop()
         unsent: dict[ExecutionId, SessionId] = {}
         for session in self.sessions():
-            for execution_id in session.drain("this worker-gateway is stopping"):
+            for execution_id in session.drain(_STOPPING):
                 unsent[execution_id] = session.session_id
         try:
             async with asyncio.timeout(longest.total_seconds()):
-                if unsent and self.claimer is not None:
-                    await self.claimer.give_back(unsent)
+                if self.claimer is not None:
+                    await self.claimer.at_rest()
+                    if unsent:
+                        await self.claimer.give_back(unsent)
                 while self._sessions:
                     self._end_those_at_rest()
                     await asyncio.sleep(_REST_LOOK_S)
-        except (TimeoutError, DispatchdError, NotPermitted):
+        except TimeoutError:
             _log.info("streams still open at the end of the drain", extra={"streams": len(self._sessions)})
         for session in self.sessions():
-            session.end(Unavailable("this worker-gateway is stopping: connect again"))
+            session.end(Unavailable(f"{_STOPPING}: connect again"))
 
     def _end_those_at_rest(self) -> None:
         for session in self.sessions():
             if not session.registration.resumes and session.is_at_rest:
-                session.end(Unavailable("this worker-gateway is stopping: connect again"))
+                session.end(Unavailable(f"{_STOPPING}: connect again"))
 
     def _count_sessions(self) -> None:
         metrics.STREAMS_OPEN.set(len(self._sessions))

@@ -77,6 +77,15 @@ cross join lateral (
     for update skip locked
 ) r;
 
+-- name: sessions_over
+-- Those of some sessions that take nothing any more.
+select o.session_id
+from unnest(:session_ids::uuid[]) as o (session_id)
+left join worker_sessions s on s.session_id = o.session_id
+where s.session_id is null
+   or s.ended_at is not null
+   or s.superseded_at is not null;
+
 -- name: payload_of
 -- The payload of one job.
 select i.payload from job_inputs i where i.job_id = :job_id;

@@ -3,7 +3,8 @@
 -- KEYS[1]        the marker that holds the epoch for which the queues are complete
 -- ARGV[1]        the epoch of the caller
 -- ARGV[2]        prefix of the queue keys
--- ARGV[3…]       for each demand: slots, number of capabilities, the capabilities
+-- ARGV[3]        how many to take at most, in all
+-- ARGV[4…]       for each demand: slots, number of capabilities, the capabilities
 --
 -- Returns false if the queues are not complete for this epoch, else for each demand a flat list of
 -- capability, score, member. A queue is a sorted set with score -priority and a member that begins
@@ -63,18 +64,22 @@ local function pop_from_many(capabilities, slots)
 end
 
 local answers = {}
-local at = 3
+local room = tonumber(ARGV[3])
+local at = 4
 while at <= #ARGV do
-  local slots, count = tonumber(ARGV[at]), tonumber(ARGV[at + 1])
+  local slots, count = math.min(room, tonumber(ARGV[at])), tonumber(ARGV[at + 1])
   local capabilities = {}
   for i = 1, count do
     capabilities[i] = ARGV[at + 1 + i]
   end
   at = at + 2 + count
+  local taken
   if count == 1 then
-    answers[#answers + 1] = pop_from_one(capabilities[1], slots)
+    taken = pop_from_one(capabilities[1], slots)
   else
-    answers[#answers + 1] = pop_from_many(capabilities, slots)
+    taken = pop_from_many(capabilities, slots)
   end
+  room = room - #taken / 3
+  answers[#answers + 1] = taken
 end
 return answers
