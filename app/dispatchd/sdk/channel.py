@@ -12,6 +12,9 @@ from dispatchd.sdk.errors import InvalidRequest
 
 CallMetadata: TypeAlias = tuple[tuple[str, str], ...]
 
+# Of several addresses behind one target any may be first, so that callers spread out, and so that a worker told to
+# leave its gateway does not come back to the same one as long as that still listens.
+_SPREAD = [("grpc.service_config", '{"loadBalancingConfig": [{"pick_first": {"shuffleAddressList": true}}]}')]
 # gRPC waits up to two minutes between connection attempts by default; a restarted role should be found in seconds.
 _RECONNECT = [
     ("grpc.initial_reconnect_backoff_ms", 100),
@@ -27,15 +30,17 @@ _OWN_CONNECTION = [("grpc.use_local_subchannel_pool", 1)]
 
 def open_client_channel(target: str, credentials: grpc.ChannelCredentials | None) -> grpc.aio.Channel:
     """Return a channel for unary calls."""
-    return _open(target, credentials, _RECONNECT + _KEEPALIVE)
+    return _open(target, credentials, [*_SPREAD, *_RECONNECT, *_KEEPALIVE])
 
 
 def open_stream_channel(target: str, credentials: grpc.ChannelCredentials | None) -> grpc.aio.Channel:
     """Return a channel with a connection of its own, for one stream."""
-    return _open(target, credentials, _RECONNECT + _OWN_CONNECTION)
+    return _open(target, credentials, [*_SPREAD, *_RECONNECT, *_OWN_CONNECTION])
 
 
-def _open(target: str, credentials: grpc.ChannelCredentials | None, options: list[tuple[str, int]]) -> grpc.aio.Channel:
+def _open(
+    target: str, credentials: grpc.ChannelCredentials | None, options: list[tuple[str, str | int]]
+) -> grpc.aio.Channel:
     if credentials is None:
         return grpc.aio.insecure_channel(target, options=options)
     return grpc.aio.secure_channel(target, credentials, options=options)

@@ -59,9 +59,10 @@ ERRORS: Mapping[grpc.StatusCode, Callable[[Refusal], DispatchdError]] = {
     grpc.StatusCode.UNAUTHENTICATED: lambda refusal: Unauthenticated(refusal.message),
     grpc.StatusCode.PERMISSION_DENIED: lambda refusal: PermissionDenied(refusal.message),
     grpc.StatusCode.UNIMPLEMENTED: lambda refusal: NotSupported(refusal.message),
+    # Not the caller's doing (that raises CancelledError): a server with too many calls waiting drops some like this.
+    grpc.StatusCode.CANCELLED: lambda refusal: Unavailable(f"the server dropped the call: {refusal.message}"),
     # The contract has no use for these: they come from proxies, from gRPC itself, or from a defect.
     grpc.StatusCode.ABORTED: _unforeseen,
-    grpc.StatusCode.CANCELLED: _unforeseen,
     grpc.StatusCode.DATA_LOSS: _unforeseen,
     grpc.StatusCode.INTERNAL: _unforeseen,
     grpc.StatusCode.OUT_OF_RANGE: _unforeseen,

@@ -24,6 +24,8 @@ from dispatchd.sdk.task import Task
 from dispatchd.v1 import dispatchd_pb2 as v1
 
 MAX_IN_MESSAGE = 1_000
+# A registration names everything that is held, and the server takes no longer list.
+MAX_HELD = 10_000
 # A result is at most 1 MiB and a message at most 4 MiB: one more result always fits after this much.
 MAX_MESSAGE_BYTES = 2 * 1024 * 1024
 
@@ -73,8 +75,9 @@ class Ledger:
 
     def __init__(self, max_concurrency: int):
         self._max_concurrency = max_concurrency
-        # Waiting, running, unacked: a server that counts slots stays well below this.
-        self._max_held = 4 * max_concurrency
+        # A server that counts slots stays well below this. What only waits for its ack is not counted: the server
+        # frees a slot when it reads a result, before it commits it, and sends the next execution meanwhile.
+        self._max_unfinished = 4 * max_concurrency
         self._held: dict[str, Held] = {}
         self._waiting: dict[str, None] = {}
         self._slots: set[str] = set()
@@ -112,9 +115,10 @@ class Ledger:
         """Take an execution; what is too much, or comes during a drain, goes straight back."""
         if held.execution_id in self._held or held.execution_id in self._slots:
             return
-        is_too_much = self._is_draining or len(self._held) >= self._max_held
+        unfinished = len(self._waiting) + len(self._slots)
+        is_too_much = unfinished >= self._max_unfinished or len(self._held) >= MAX_HELD
         self._held[held.execution_id] = held
-        if is_too_much:
+        if is_too_much or self._is_draining:
             self._settle(held, HeldState.RETURNED)
         else:
             self._waiting[held.execution_id] = None

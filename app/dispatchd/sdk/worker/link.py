@@ -142,7 +142,9 @@ class Link:
         # Once for each kind of trouble: a gateway may be away for hours, and this is said every few seconds.
         level = logging.DEBUG if trouble == self._last_trouble else logging.WARNING
         self._last_trouble = trouble
-        logger.log(level, "worker %s has no stream (%s); it connects again", self._worker_id, trouble)
+        logger.log(
+            level, "worker %s lost its stream, or did not get one, and connects again: %s", self._worker_id, trouble
+        )
 
     async def _pause(self, refusal: Refusal | None) -> None:
         delay_s = self._backoff.next_s()
