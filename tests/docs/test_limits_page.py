@@ -39,6 +39,7 @@ WORKER_BOUNDS = {
     "labels: entries": "METADATA_ENTRIES",
     "labels: keys and values together": "METADATA_BYTES",
     "slots": "SLOTS",
+    "executions held at a registration": "HELD_EXECUTIONS",
     "entries in one message": "MESSAGE_ITEMS",
     "result": "RESULT_BYTES",
     "error message": "ERROR_BYTES",

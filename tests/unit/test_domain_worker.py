@@ -30,7 +30,7 @@ PLAIN = Registration("worker-1", ("email",), 4)
         replace(PLAIN, capabilities=tuple(f"c{n}" for n in range(64))),
         replace(PLAIN, capabilities=("a" * 200,)),
         replace(PLAIN, labels={str(n): "" for n in range(64)}),
-        replace(PLAIN, resumes=True, process_id="p" * 200, held=(ExecutionId(UUID(int=1)),) * 1_000),
+        replace(PLAIN, resumes=True, process_id="p" * 200, held=(ExecutionId(UUID(int=1)),) * 10_000),
     ],
     ids=lambda registration: repr(registration)[:60],
 )
@@ -53,7 +53,7 @@ def test_a_registration_within_the_bounds_is_taken(registration: Registration) -
         (replace(PLAIN, labels={str(n): "" for n in range(65)}), "labels"),
         (replace(PLAIN, process_id="p" * 201), "process_id"),
         (replace(PLAIN, resumes=True), "process_id"),
-        (replace(PLAIN, held=(ExecutionId(UUID(int=1)),) * 1_001), "held_execution_ids"),
+        (replace(PLAIN, held=(ExecutionId(UUID(int=1)),) * 10_001), "held_execution_ids"),
     ],
     ids=lambda value: repr(value)[:60],
 )

@@ -22,7 +22,7 @@ class CancelJob:
 
     async def cancel(self, job_id: JobId) -> JobView:
         """Ends a job. Raises JobNotFound, RegionReadOnly."""
-        self._region.check_may_change()
+        await self._region.check_may_change()
         try:
             await self._cancel(job_id)
         except NotPermitted as exc:

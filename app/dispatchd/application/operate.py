@@ -45,7 +45,7 @@ class Operate:
         """Gives failed jobs a new budget; an answer for each id, in order."""
         if not 1 <= len(job_ids) <= limits.SUBMIT_ITEMS:
             raise InvalidRequest("job_ids", f"must have 1 to {limits.SUBMIT_ITEMS} entries")
-        self._region.check_takes_work()
+        await self._region.check_takes_work()
         parsed = [_parsed(text) for text in job_ids]
         wanted: dict[JobId, ExecutionId] = {
             job_id: self._ids.execution_id() for job_id in parsed if not isinstance(job_id, DispatchdError)

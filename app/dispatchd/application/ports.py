@@ -269,8 +269,8 @@ class EarlierSession:
 class OpenedSession:
     """What a registration brought about."""
 
-    resumed: tuple[ExecutionId, ...]
-    earlier_held: int
+    resumed: Mapping[ExecutionId, JobId]
+    earlier: Mapping[ExecutionId, JobId]
     """Executions that stay with earlier sessions of this worker and fill its slots."""
     displaced: tuple[EarlierSession, ...]
     took_over_from: EarlierSession | None
@@ -304,9 +304,13 @@ class RenewalOutcome:
 
     renewed: frozenset[SessionId]
     superseded: frozenset[SessionId]
+    locked: frozenset[SessionId]
+    """Somebody else is at work on them: neither renewed nor lost, to be tried again."""
     held: Mapping[SessionId, frozenset[ExecutionId]]
-    earlier_held: Mapping[str, int]
+    earlier: Mapping[str, frozenset[ExecutionId]]
     """By worker id: executions still on earlier sessions."""
+    noticed: frozenset[ExecutionId]
+    """Executions whose started notices are done with: written, or too late."""
 
 
 class SessionStore(Protocol):
@@ -317,7 +321,7 @@ class SessionStore(Protocol):
 
         Raises Overloaded when the id is taken over too often, NotPermitted."""
 
-    async def update_registration(self, session_id: SessionId, registration: Registration) -> None:
+    async def update_registration(self, session_id: SessionId, registration: Registration, fence: RegionFence) -> None:
         """A later registration on the same stream."""
 
     async def registry_row(self, worker_id: str) -> RegistryRow | None:
@@ -329,7 +333,7 @@ class SessionStore(Protocol):
     async def renew(self, renewals: Sequence[Renewal], lease: timedelta, fence: RegionFence) -> RenewalOutcome:
         """Renews leases, marks what has started, and reads what the sessions hold. Raises NotPermitted."""
 
-    async def close(self, session_ids: Sequence[SessionId]) -> None:
+    async def close(self, session_ids: Sequence[SessionId], fence: RegionFence) -> None:
         """Their streams are gone."""
 
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import time
 from collections.abc import Callable
 from datetime import timedelta
 
@@ -12,6 +13,7 @@ from dispatchd.domain.region import RegionFence, RegionRow
 from dispatchd.telemetry import metrics
 
 LOOK_EVERY = timedelta(seconds=1)
+LOOK_APART = timedelta(milliseconds=100)
 _log = logging.getLogger(__name__)
 
 
@@ -22,6 +24,7 @@ class RegionWatch:
         self._store = store
         self.fence = fence
         self._row: RegionRow | None = None
+        self._looked_at = 0.0
         self._on_change: list[Callable[[], None]] = []
 
     @property
@@ -43,13 +46,22 @@ class RegionWatch:
         """Calls back, without waiting, after each change of the row."""
         self._on_change.append(callback)
 
-    def check_takes_work(self) -> None:
+    async def check_takes_work(self) -> None:
         """Raises RegionReadOnly while new work is refused here."""
+        if not self.takes_work:
+            await self._look_before_refusing()
         self.fence.check_takes_work(self.row)
 
-    def check_may_change(self) -> None:
+    async def check_may_change(self) -> None:
         """Raises RegionReadOnly while nothing may be changed here."""
+        if not self.may_change:
+            await self._look_before_refusing()
         self.fence.check_may_change(self.row)
+
+    async def _look_before_refusing(self) -> None:
+        """A region that has just become the primary takes work at once; at most ten looks a second."""
+        if time.monotonic() - self._looked_at > LOOK_APART.total_seconds():
+            await self.look()
 
     async def look(self) -> RegionRow:
         """Reads the row now."""
@@ -61,6 +73,7 @@ class RegionWatch:
                 extra={"primary_region": row.primary_region, "epoch": row.epoch, "mode": row.mode.value},
             )
         self._row = row
+        self._looked_at = time.monotonic()
         metrics.REGION_MUTATING.set(1 if self.may_change else 0)
         if changed:
             for callback in self._on_change:

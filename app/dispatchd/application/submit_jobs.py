@@ -52,7 +52,7 @@ class SubmitJobs:
 
     async def submit(self, submission: Submission, trace: TraceContext = NO_TRACE) -> JobView:
         """Stores one job. Raises what the contract says of SubmitJob."""
-        self._region.check_takes_work()
+        await self._region.check_takes_work()
         new_job = self.checked(submission, trace)
         try:
             stored = await self.commits.put(new_job, submission.size_bytes)
@@ -78,7 +78,7 @@ class SubmitJobs:
         self, items: Sequence[tuple[Submission, TraceContext] | DispatchdError]
     ) -> list[JobView | DispatchdError]:
         """Stores several, in batches in their order; an item that is an error already stays one."""
-        self._region.check_takes_work()
+        await self._region.check_takes_work()
         answers: list[JobView | DispatchdError] = []
         pending: list[tuple[int, NewJob, asyncio.Future[StoredJob]]] = []
         full: Overloaded | None = None

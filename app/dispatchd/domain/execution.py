@@ -54,9 +54,9 @@ EXECUTION_TRANSITIONS: dict[tuple[ExecutionState, ExecutionState], str] = {
     (_S.CLAIMED, _S.RUNNING): "the worker says that it has begun",
     (_S.CLAIMED, _S.SUCCEEDED): "the worker reports success",
     (_S.CLAIMED, _S.FAILED): "failure, lost lease, timeout, give-back or cancel",
-    (_S.CLAIMED, _S.DEAD_LETTERED): "failure, lost lease or timeout of the last attempt",
+    (_S.CLAIMED, _S.DEAD_LETTERED): "attempts or deliveries are used up, or the worker asks not to retry",
     (_S.RUNNING, _S.SUCCEEDED): "the worker reports success",
     (_S.RUNNING, _S.FAILED): "failure, lost lease, timeout, give-back or cancel",
-    (_S.RUNNING, _S.DEAD_LETTERED): "failure, lost lease or timeout of the last attempt",
+    (_S.RUNNING, _S.DEAD_LETTERED): "attempts or deliveries are used up, or the worker asks not to retry",
 }
 """Every edge, with its cause. The database's CHECKs and docs/concepts.md are compared with it by a test."""

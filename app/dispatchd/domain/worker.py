@@ -61,8 +61,8 @@ def check_registration(registration: Registration) -> None:
     check_text("process_id", registration.process_id, limits.PROCESS_ID_BYTES)
     if registration.resumes and not registration.process_id:
         raise InvalidRequest("process_id", "must be set by a worker that declares WORKER_FEATURE_RESUME")
-    if len(registration.held) > limits.MESSAGE_ITEMS:
-        raise InvalidRequest("held_execution_ids", f"has more than {limits.MESSAGE_ITEMS} entries")
+    if len(registration.held) > limits.HELD_EXECUTIONS:
+        raise InvalidRequest("held_execution_ids", f"has more than {limits.HELD_EXECUTIONS} entries")
 
 
 def first_parts(capabilities: Iterable[str]) -> tuple[str, ...]:

@@ -85,7 +85,7 @@ def inbound(data: bytes) -> Inbound | None:
 
 
 def _registration(message: pb.WorkerRegistration) -> Registration:
-    _check_count("held_execution_ids", len(message.held_execution_ids))
+    _check_count("held_execution_ids", len(message.held_execution_ids), limits.HELD_EXECUTIONS)
     held = [parse_execution_id(text) for text in message.held_execution_ids]
     features = set(message.features)
     return Registration(
@@ -143,9 +143,9 @@ def _give_back(text: str) -> Report:
     )
 
 
-def _check_count(field: str, count: int) -> None:
-    if count > limits.MESSAGE_ITEMS:
-        raise InvalidRequest(field, f"has {count} entries, the most is {limits.MESSAGE_ITEMS}: send several messages")
+def _check_count(field: str, count: int, most: int = limits.MESSAGE_ITEMS) -> None:
+    if count > most:
+        raise InvalidRequest(field, f"has {count} entries, the most is {most}")
 
 
 @dataclass(frozen=True, slots=True)

@@ -85,7 +85,7 @@ class PostgresRecoveryStore:
     async def delete_sessions_and_workers(self, keep: timedelta, most: int, fence: RegionFence) -> int:
         values = {"keep_us": microseconds(keep), **fence_values(fence)}
         async with self._database.connection() as connection:
-            workers = await connection.rows(RETENTION["delete_unseen_workers"], **values)
+            workers = await connection.rows(RETENTION["delete_unseen_workers"], most=most, **values)
             sessions = await connection.rows(RETENTION["delete_ended_sessions"], most=most, **values)
         return len(workers) + len(sessions)
 

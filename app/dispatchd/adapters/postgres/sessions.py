@@ -2,9 +2,10 @@
 
 from collections import defaultdict
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import timedelta
 
-from dispatchd.adapters.postgres.database import Connection, Database
+from dispatchd.adapters.postgres.database import Connection, Database, Record
 from dispatchd.adapters.postgres.queries import SESSIONS
 from dispatchd.adapters.postgres.rows import fence_values, labels_of, labels_text, microseconds
 from dispatchd.adapters.postgres.settlements import apply, lock_executions
@@ -18,9 +19,10 @@ from dispatchd.application.ports import (
     RegistryRow,
     Renewal,
     RenewalOutcome,
+    TransientConflict,
 )
 from dispatchd.domain.errors import Overloaded
-from dispatchd.domain.ids import ExecutionId, SessionId
+from dispatchd.domain.ids import ExecutionId, JobId, SessionId
 from dispatchd.domain.region import RegionFence
 from dispatchd.domain.worker import Registration
 
@@ -59,9 +61,7 @@ class PostgresSessionStore:
             )
             if inserted is None:
                 raise NotPermitted
-            resumed, followed, earlier_held = await _take_over_executions(
-                connection, session, earlier, decide_omitted, fence
-            )
+            resumed, followed, stayed = await _take_over_executions(connection, session, earlier, decide_omitted, fence)
             await connection.run(
                 SESSIONS["supersede_sessions"],
                 session_ids=[e.session_id for e in earlier],
@@ -69,15 +69,20 @@ class PostgresSessionStore:
             )
         return OpenedSession(
             resumed=resumed,
-            earlier_held=earlier_held,
+            earlier=stayed,
             displaced=tuple(e for e in earlier if not e.is_superseded),
             took_over_from=took_over_from,
             followed=tuple(followed),
         )
 
-    async def update_registration(self, session_id: SessionId, registration: Registration) -> None:
+    async def update_registration(self, session_id: SessionId, registration: Registration, fence: RegionFence) -> None:
         async with self._database.connection() as connection:
-            await connection.run(SESSIONS["update_worker"], **_registry_columns(registration), session_id=session_id)
+            await connection.run(
+                SESSIONS["update_worker"],
+                **_registry_columns(registration),
+                session_id=session_id,
+                **fence_values(fence),
+            )
 
     async def registry_row(self, worker_id: str) -> RegistryRow | None:
         async with self._database.connection() as connection:
@@ -92,6 +97,18 @@ class PostgresSessionStore:
         return None if row is None else row["worker_id"]
 
     async def renew(self, renewals: Sequence[Renewal], lease: timedelta, fence: RegionFence) -> RenewalOutcome:
+        try:
+            return await self._renew(renewals, lease, fence)
+        except TransientConflict:
+            # Somebody holds the lock on one of the sessions. The others need not wait for that.
+            session_ids = [renewal.session_id for renewal in renewals]
+            async with self._database.connection() as connection:
+                rows = await connection.rows(SESSIONS["unlocked_sessions"], session_ids=session_ids)
+            unlocked = {SessionId(row["session_id"]) for row in rows}
+            outcome = await self._renew([r for r in renewals if r.session_id in unlocked], lease, fence)
+            return replace(outcome, locked=frozenset(session_ids) - unlocked)
+
+    async def _renew(self, renewals: Sequence[Renewal], lease: timedelta, fence: RegionFence) -> RenewalOutcome:
         session_ids = [renewal.session_id for renewal in renewals]
         async with self._database.connection() as connection:
             renewed = frozenset(
@@ -107,20 +124,18 @@ class PostgresSessionStore:
             lost = [session_id for session_id in session_ids if session_id not in renewed]
             if lost and not await _is_permitted(connection, fence):
                 raise NotPermitted
-            await _mark_started(connection, renewals, fence)
-            superseded = await _superseded_among(connection, lost) if lost else frozenset()
-            held = await _held_by(connection, session_ids)
-            earlier_held = {
-                row["worker_id"]: row["held"]
-                for row in await connection.rows(
-                    SESSIONS["earlier_sessions_held"], worker_ids=[renewal.worker_id for renewal in renewals]
-                )
-            }
-        return RenewalOutcome(renewed, superseded, held, earlier_held)
+            return RenewalOutcome(
+                renewed=renewed,
+                superseded=await _superseded_among(connection, lost) if lost else frozenset(),
+                locked=frozenset(),
+                noticed=await _mark_started(connection, renewals, fence),
+                held=await _held_by(connection, session_ids),
+                earlier=await _held_by_earlier(connection, [renewal.worker_id for renewal in renewals]),
+            )
 
-    async def close(self, session_ids: Sequence[SessionId]) -> None:
+    async def close(self, session_ids: Sequence[SessionId], fence: RegionFence) -> None:
         async with self._database.connection() as connection:
-            await connection.run(SESSIONS["close_sessions"], session_ids=session_ids)
+            await connection.run(SESSIONS["close_sessions"], session_ids=session_ids, **fence_values(fence))
 
 
 async def _lock_open_sessions(connection: Connection, worker_id: str) -> list[EarlierSession]:
@@ -164,28 +179,34 @@ async def _take_over_executions(
     earlier: Sequence[EarlierSession],
     decide_omitted: DecideOmitted,
     fence: RegionFence,
-) -> tuple[tuple[ExecutionId, ...], list[Followed], int]:
+) -> tuple[dict[ExecutionId, JobId], list[Followed], dict[ExecutionId, JobId]]:
     """What earlier sessions hold: moved, ended, or left where it is. Only the same principal may resume."""
     if not earlier:
-        return (), [], 0
+        return {}, [], {}
     registration = session.registration
     own = [e.session_id for e in earlier if e.principal == session.principal]
     held = await connection.rows(SESSIONS["executions_held_by"], session_ids=[e.session_id for e in earlier])
     if not registration.resumes:
-        return (), [], len(held)
+        return {}, [], _jobs_by_execution(held)
+    # All of them at once, so that their locks are taken in one order.
+    locked = await lock_executions(connection, [row["execution_id"] for row in held]) if held else []
     listed = set(registration.held)
-    omitted = [row["execution_id"] for row in held if row["execution_id"] not in listed]
+    omitted = [
+        row.execution for row in locked if row.execution.execution_id not in listed and row.execution.state.is_live
+    ]
     is_same_process = any(e.process_id == registration.process_id for e in earlier if not e.is_superseded)
-    locked = await lock_executions(connection, omitted) if omitted else []
-    live = [row.execution for row in locked if row.execution.state.is_live]
-    followed = await apply(connection, decide_omitted(live, is_same_process), fence)
+    followed = await apply(connection, decide_omitted(omitted, is_same_process), fence)
     moved = await connection.rows(
         SESSIONS["move_executions"],
         session_id=session.session_id,
         execution_ids=list(registration.held),
         from_sessions=own,
     )
-    return tuple(ExecutionId(row["execution_id"]) for row in moved), followed, 0
+    return _jobs_by_execution(moved), followed, {}
+
+
+def _jobs_by_execution(rows: Sequence[Record]) -> dict[ExecutionId, JobId]:
+    return {ExecutionId(row["execution_id"]): JobId(row["job_id"]) for row in rows}
 
 
 async def _is_permitted(connection: Connection, fence: RegionFence) -> bool:
@@ -193,18 +214,22 @@ async def _is_permitted(connection: Connection, fence: RegionFence) -> bool:
     return row is not None and bool(row["yes"])
 
 
-async def _mark_started(connection: Connection, renewals: Sequence[Renewal], fence: RegionFence) -> None:
+async def _mark_started(
+    connection: Connection, renewals: Sequence[Renewal], fence: RegionFence
+) -> frozenset[ExecutionId]:
     notices = [
         (execution_id, renewal.session_id, age) for renewal in renewals for execution_id, age in renewal.started.items()
     ]
-    if notices:
-        await connection.run(
-            SESSIONS["mark_started"],
-            execution_ids=[execution_id for execution_id, _, _ in notices],
-            session_ids=[session_id for _, session_id, _ in notices],
-            ages_us=[microseconds(age) for _, _, age in notices],
-            **fence_values(fence),
-        )
+    if not notices:
+        return frozenset()
+    rows = await connection.rows(
+        SESSIONS["mark_started"],
+        execution_ids=[execution_id for execution_id, _, _ in notices],
+        session_ids=[session_id for _, session_id, _ in notices],
+        ages_us=[microseconds(age) for _, _, age in notices],
+        **fence_values(fence),
+    )
+    return frozenset(ExecutionId(row["execution_id"]) for row in rows)
 
 
 async def _superseded_among(connection: Connection, session_ids: Sequence[SessionId]) -> frozenset[SessionId]:
@@ -217,6 +242,13 @@ async def _held_by(connection: Connection, session_ids: Sequence[SessionId]) -> 
     for row in await connection.rows(SESSIONS["executions_held_by"], session_ids=session_ids):
         held[SessionId(row["session_id"])].add(ExecutionId(row["execution_id"]))
     return {session_id: frozenset(held[session_id]) for session_id in session_ids}
+
+
+async def _held_by_earlier(connection: Connection, worker_ids: Sequence[str]) -> dict[str, frozenset[ExecutionId]]:
+    held: defaultdict[str, set[ExecutionId]] = defaultdict(set)
+    for row in await connection.rows(SESSIONS["held_by_earlier_sessions"], worker_ids=worker_ids):
+        held[row["worker_id"]].add(ExecutionId(row["execution_id"]))
+    return {worker_id: frozenset(executions) for worker_id, executions in held.items()}
 
 
 def _registry_columns(registration: Registration) -> dict[str, object]:

@@ -44,8 +44,15 @@ class PostgresSettlementStore:
 
 
 async def lock_executions(connection: Connection, execution_ids: Sequence[ExecutionId]) -> list[Locked]:
-    """Locks jobs, then executions, each in id order; ids that don't exist are left out."""
-    return [_locked(row) for row in await connection.rows(SETTLE["lock_executions"], execution_ids=execution_ids)]
+    """Locks jobs, then executions, each in id order; ids that don't exist are left out.
+
+    An execution that waited for its lock may have moved to a session that is younger than the statement's snapshot,
+    and then seems to have none: it is looked at again, by a statement that sees that session.
+    """
+    rows = await connection.rows(SETTLE["lock_executions"], execution_ids=execution_ids)
+    if any(row["session_missing"] and row["session_id"] is not None for row in rows):
+        rows = await connection.rows(SETTLE["lock_executions"], execution_ids=execution_ids)
+    return [_locked(row) for row in rows]
 
 
 async def apply(connection: Connection, decisions: Sequence[Decision], fence: RegionFence) -> list[Followed]:

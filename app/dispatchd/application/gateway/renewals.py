@@ -73,14 +73,17 @@ class Renewer:
             await self._region.look()
             return
         unclear: dict[ExecutionId, SessionId] = {}
-        for session, renewal in heard:
+        for session, _ in heard:
+            if session.session_id in outcome.locked:
+                continue
             if session.session_id not in outcome.renewed:
                 _end_lost(session, outcome)
                 continue
-            session.renewed(renewal, sent_at)
-            session.earlier_held = outcome.earlier_held.get(session.worker_id, 0)
+            session.renewed(sent_at, outcome.noticed)
+            if session.compare_earlier(outcome.earlier.get(session.worker_id, frozenset())):
+                self._claimer.wake()
             held = outcome.held.get(session.session_id, frozenset())
-            for execution_id in session.compare(known[session.session_id], held):
+            for execution_id in session.compare(known[session.session_id], held, self._claimer.claiming):
                 unclear[execution_id] = session.session_id
         if unclear:
             _log.warning("returning claims whose commit was unclear", extra={"count": len(unclear)})

@@ -60,23 +60,22 @@ class ReportCollector:
         if report.execution_id is None:
             session.outbox.answer(pending, Ack(report.execution_text, "no such execution", Outcome.UNKNOWN))
             return
-        was_held = session.reported(report.execution_id)
+        session.reported(report.execution_id)
         await self.commits.room(report.size_bytes)
-        self._enqueue(session, report, pending, was_held)
+        self._enqueue(session, report, pending)
 
-    def _enqueue(self, session: WorkerSession, report: Report, pending: PendingAck, was_held: bool) -> None:
+    def _enqueue(self, session: WorkerSession, report: Report, pending: PendingAck) -> None:
         if report.execution_id is None or not session.is_open:
             return
         reported = Reported(report.execution_id, session.reporter, report.ending)
         answer = self.commits.enqueue_now(reported, report.size_bytes)
-        answer.add_done_callback(lambda done: self._answered(session, report, pending, was_held, done))
+        answer.add_done_callback(lambda done: self._answered(session, report, pending, done))
 
     def _answered(
         self,
         session: WorkerSession,
         report: Report,
         pending: PendingAck,
-        was_held: bool,
         done: asyncio.Future[Outcome],
     ) -> None:
         if done.cancelled() or report.execution_id is None:
@@ -86,8 +85,6 @@ class ReportCollector:
             case None:
                 outcome = done.result()
                 session.saved(report.execution_id)
-                if outcome is Outcome.ACCEPTED and not was_held:
-                    session.earlier_held = max(0, session.earlier_held - 1)
                 session.outbox.answer(pending, Ack(report.execution_text, outcome.value, outcome))
             case NotPermitted():
                 # Dropped unacked: the worker sends it again in the region that is primary now.
@@ -99,7 +96,7 @@ class ReportCollector:
             case Unavailable():
                 # Held while the session lives; the unanswered requests of a stream are bounded.
                 delay_s = _RETRY_S * (0.5 + random.random())
-                asyncio.get_running_loop().call_later(delay_s, self._enqueue, session, report, pending, was_held)
+                asyncio.get_running_loop().call_later(delay_s, self._enqueue, session, report, pending)
             case _:
                 _log.error("a result could not be saved", exc_info=exc)
 

@@ -10,6 +10,7 @@
 
 import asyncio
 import time
+from collections.abc import Mapping, Set
 from dataclasses import dataclass, replace
 from datetime import timedelta
 
@@ -27,7 +28,7 @@ _NEVER = 0.0
 class Held:
     """An execution in a slot of the worker. `is_wanted` False: ended by the server, not yet by the worker."""
 
-    job_id: JobId | None
+    job_id: JobId
     was_sent: bool
     is_wanted: bool = True
 
@@ -48,7 +49,8 @@ class WorkerSession:
         self.held: dict[ExecutionId, Held] = {}
         self.saving: set[ExecutionId] = set()
         """Reported by the worker, not yet committed."""
-        self.earlier_held = 0
+        self.earlier: dict[ExecutionId, JobId] = {}
+        """Held by earlier sessions of this worker, and not answered by it yet."""
         self.is_draining = False
         self.is_doubtful = False
         self._lease = lease
@@ -79,7 +81,7 @@ class WorkerSession:
             return 0
         if time.monotonic() - self.heard_at > self._lease.total_seconds() / 2:
             return 0
-        return max(0, self.registration.slots - len(self.held) - self.earlier_held)
+        return max(0, self.registration.slots - len(self.held) - len(self.earlier))
 
     @property
     def lease_remaining(self) -> timedelta:
@@ -87,14 +89,16 @@ class WorkerSession:
         return timedelta(seconds=max(0.0, self._lease_until - time.monotonic()))
 
     def job_of(self, execution_id: ExecutionId | None) -> JobId | None:
-        """The job of an execution it holds, if known here."""
-        held = None if execution_id is None else self.held.get(execution_id)
-        return None if held is None else held.job_id
+        """The job of an execution that this worker holds."""
+        if execution_id is None:
+            return None
+        held = self.held.get(execution_id)
+        return self.earlier.get(execution_id) if held is None else held.job_id
 
     @property
     def is_at_rest(self) -> bool:
         """Nothing is held, nothing is being saved, everything is answered."""
-        return not (self.held or self.saving or self.earlier_held or self.outbox.has_unanswered)
+        return not (self.held or self.saving or self.earlier or self.outbox.has_unanswered)
 
     def end(self, why: DispatchdError) -> None:
         """Ends the stream with an error, once; nothing more is assigned on it."""
@@ -125,14 +129,13 @@ class WorkerSession:
         if execution_id in self.held:
             self._started[execution_id] = time.monotonic()
 
-    def reported(self, execution_id: ExecutionId) -> bool:
-        """The worker has answered: its slot is free. Whether it was held."""
+    def reported(self, execution_id: ExecutionId) -> None:
+        """The worker has answered: its slot is free."""
         self._started.pop(execution_id, None)
         self._lost.discard(execution_id)
-        if self.held.pop(execution_id, None) is None:
-            return False
-        self.saving.add(execution_id)
-        return True
+        was_held = self.held.pop(execution_id, None) or self.earlier.pop(execution_id, None)
+        if was_held is not None:
+            self.saving.add(execution_id)
 
     def saved(self, execution_id: ExecutionId) -> None:
         """The report is committed, or refused for good."""
@@ -156,13 +159,15 @@ class WorkerSession:
         self.outbox.withdraw(execution_id)
         self.held.pop(execution_id, None)
 
-    def opened(self, sent_at: float, resumed: tuple[ExecutionId, ...], earlier_held: int) -> None:
+    def opened(
+        self, sent_at: float, resumed: Mapping[ExecutionId, JobId], earlier: Mapping[ExecutionId, JobId]
+    ) -> None:
         """The registration is committed: the lease counts from when the statement was sent (`time.monotonic()`)."""
         self._lease_until = sent_at + self._lease.total_seconds()
-        self.earlier_held = earlier_held
-        for execution_id in resumed:
-            self.held[execution_id] = Held(None, was_sent=True)
-        self._lost = set(self.registration.held) - set(resumed)
+        self.earlier = dict(earlier)
+        for execution_id, job_id in resumed.items():
+            self.held[execution_id] = Held(job_id, was_sent=True)
+        self._lost = set(self.registration.held) - resumed.keys()
 
     def update(self, registration: Registration) -> None:
         """A later registration on the same stream changes capabilities, labels and slots."""
@@ -183,6 +188,7 @@ class WorkerSession:
             del self.held[execution_id]
             return
         held.is_wanted = False
+        self._started.pop(execution_id, None)
         self._lost.add(execution_id)
         if self.registration.resumes:
             self.outbox.send(CancelSignal((execution_id,), reason))
@@ -217,21 +223,32 @@ class WorkerSession:
             {execution_id: timedelta(seconds=now - at) for execution_id, at in self._started.items()},
         )
 
-    def renewed(self, renewal: Renewal, sent_at: float) -> None:
-        """The lease is committed, counted from when the statement was sent."""
+    def renewed(self, sent_at: float, noticed: frozenset[ExecutionId]) -> None:
+        """The lease is committed, counted from when the statement was sent; these started notices are done with."""
         self._lease_until = sent_at + self._lease.total_seconds()
         self._renewed_at = sent_at
-        for execution_id in renewal.started:
-            self._started.pop(execution_id, None)
+        for execution_id in self._started.keys() & noticed:
+            del self._started[execution_id]
+
+    def compare_earlier(self, still_held: frozenset[ExecutionId]) -> bool:
+        """What earlier sessions hold can only become less; whether it did."""
+        gone = self.earlier.keys() - still_held
+        for execution_id in gone:
+            del self.earlier[execution_id]
+        return bool(gone)
 
     def compare(
-        self, known_before: frozenset[ExecutionId], held_in_database: frozenset[ExecutionId]
+        self,
+        known_before: frozenset[ExecutionId],
+        held_in_database: frozenset[ExecutionId],
+        claiming: Set[ExecutionId],
     ) -> set[ExecutionId]:
         """Compares with what the database says. What ended there is no longer wanted here; what is unknown here at
-        two renewals in a row (a claim whose commit was unclear) is returned to the caller, to be given back."""
+        two renewals in a row (a claim whose commit was unclear) is returned to the caller, to be given back. A claim
+        that is still under way is not unclear yet."""
         for execution_id in known_before - held_in_database:
             self.unwanted(execution_id, "the execution has ended")
-        unknown = set(held_in_database) - self.held.keys() - self.saving - known_before
+        unknown = set(held_in_database) - self.held.keys() - self.saving - known_before - claiming
         unclear = unknown & self._unclear
         self._unclear = unknown - unclear
         return unclear

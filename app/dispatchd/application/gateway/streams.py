@@ -100,7 +100,7 @@ class WorkerStreams:
 
         Raises RegionReadOnly, InvalidRequest, RegisterFirst, Overloaded, Unavailable.
         """
-        self._region.check_may_change()
+        await self._region.check_may_change()
         if self._is_draining:
             raise Unavailable(f"{_STOPPING}: connect again")
         if len(self._sessions) >= self._most_sessions:
@@ -154,8 +154,13 @@ class WorkerStreams:
             return decisions
 
         sent_at = time.monotonic()
-        opened = await self._open_in_store(new, decide_omitted)
-        session.opened(sent_at, opened.resumed, opened.earlier_held)
+        try:
+            opened = await self._open_in_store(new, decide_omitted)
+        except asyncio.CancelledError:
+            # The row may stand all the same; without a stream it must not look like one that is open.
+            await asyncio.shield(self._note_closed(session))
+            raise
+        session.opened(sent_at, opened.resumed, opened.earlier)
         self._settler.announce(decisions, opened.followed)
         self._displace(session, opened)
         self._sessions[session.session_id] = session
@@ -163,6 +168,8 @@ class WorkerStreams:
         if self._is_draining:
             # The drain began while the registration was under way.
             session.drain(_STOPPING)
+        if not self._region.may_change:
+            self.region_changed()
         _log.info(
             "worker registered",
             extra={
@@ -210,17 +217,21 @@ class WorkerStreams:
         self._sessions.pop(session.session_id, None)
         self._count_sessions()
         unsent = {execution_id: session.session_id for execution_id, held in session.held.items() if not held.was_sent}
+        if unsent and self.claimer is not None:
+            await self.claimer.give_back(unsent)
+        await self._note_closed(session)
+
+    async def _note_closed(self, session: WorkerSession) -> None:
         try:
-            if unsent and self.claimer is not None:
-                await self.claimer.give_back(unsent)
-            await self._store.close([session.session_id])
-        except (DispatchdError, NotPermitted) as exc:
+            await self._store.close([session.session_id], self._region.fence)
+        except DispatchdError as exc:
             _log.info("a closed stream could not be noted: %s", exc, extra={"worker_id": session.worker_id})
 
     # --- messages -------------------------------------------------------------------------------------------------
 
     async def handle(self, session: WorkerSession, message: Inbound) -> None:
         """Does what a message says; waits only where a bound is reached. Raises InvalidRequest to end the stream."""
+        had_slots = session.free_slots > 0
         session.heard()
         match message:
             case Heartbeat():
@@ -236,20 +247,19 @@ class WorkerStreams:
                 _write_log(session, message)
             case Registration():
                 await self._register_again(session, message)
+        if not had_slots and session.free_slots > 0:
+            self._wake()
 
     def _heartbeat(self, session: WorkerSession, heartbeat: Heartbeat) -> None:
         _check_same_worker(session, heartbeat.worker_id or session.worker_id)
-        had_slots = session.free_slots > 0
         session.heard(heartbeat.status)
         metrics.HEARTBEATS.inc()
         session.outbox.answer(session.outbox.expect_ack(), session.lease_ack())
-        if not had_slots and session.free_slots > 0:
-            self._wake()
 
     async def _register_again(self, session: WorkerSession, registration: Registration) -> None:
         _check_same_worker(session, registration.worker_id)
         check_registration(registration)
-        await self._store.update_registration(session.session_id, registration)
+        await self._store.update_registration(session.session_id, registration, self._region.fence)
         session.update(registration)
         self._count_sessions()
         session.outbox.answer(session.outbox.expect_ack(), session.lease_ack("registration updated"))
@@ -273,6 +283,7 @@ class WorkerStreams:
         session = self._sessions.get(session_id)
         if session is not None:
             session.unwanted(execution_id, reason)
+            self._wake()
 
     def region_changed(self) -> None:
         """Ends every stream when this region may change nothing any more; workers resume in the primary."""
@@ -280,7 +291,7 @@ class WorkerStreams:
             self._wake()
             return
         try:
-            self._region.check_may_change()
+            self._region.fence.check_may_change(self._region.row)
         except RegionReadOnly as exc:
             for session in self.sessions():
                 session.drain(str(exc))

@@ -33,9 +33,21 @@ select exists (select 1 from jobs j where j.job_id = :job_id) as yes;
 select s.*
 from job_summaries s
 where s.state = 'failed'
-  and s.finished_at is not null
-  and (:before::timestamptz is null or (s.finished_at, s.job_id) < (:before::timestamptz, :before_id::uuid))
-  and (:job_type::text is null or s.job_type = :job_type::text)
+  and (s.finished_at, s.job_id) < (
+      coalesce(:before::timestamptz, 'infinity'), coalesce(:before_id::uuid, 'ffffffff-ffff-ffff-ffff-ffffffffffff')
+  )
+order by s.finished_at desc, s.job_id desc
+limit :most::integer;
+
+-- name: dead_letters_page_of_type
+-- The same for one job type.
+select s.*
+from job_summaries s
+where s.state = 'failed'
+  and s.job_type = :job_type
+  and (s.finished_at, s.job_id) < (
+      coalesce(:before::timestamptz, 'infinity'), coalesce(:before_id::uuid, 'ffffffff-ffff-ffff-ffff-ffffffffffff')
+  )
 order by s.finished_at desc, s.job_id desc
 limit :most::integer;
 

@@ -32,13 +32,20 @@ from worker_sessions s
 where s.ended_at is null;
 
 -- name: executions_to_recover
--- Claimed or running executions whose session has ended or is missing, and those past their deadline.
-select e.execution_id, s.session_id is null or s.ended_at is not null as is_lost
-from executions e
-left join worker_sessions s on s.session_id = e.session_id
-where e.state in ('claimed', 'running')
-  and (s.session_id is null or s.ended_at is not null or e.deadline_at <= now())
-order by e.execution_id
+-- Claimed or running executions whose session has ended or is missing, and those past their deadline. What is held is
+-- found first, as a whole, for in the order of the ids the planner would walk through every execution there is.
+with held as materialized (
+    select e.execution_id, e.session_id, e.deadline_at
+    from executions e
+    where e.state in ('claimed', 'running')
+)
+select h.execution_id
+from held h
+left join worker_sessions s on s.session_id = h.session_id
+where s.session_id is null
+   or s.ended_at is not null
+   or h.deadline_at <= now()
+order by h.execution_id
 limit :most::integer;
 
 -- name: next_deadline
@@ -99,17 +106,32 @@ with recursive skip as (
 select s.capability from skip s where s.capability is not null limit :most::integer;
 
 -- name: ready_page
--- A page of one capability's ready executions in queue order, after a given one.
-select e.execution_id, e.capability, e.priority, e.due_at
-from executions e
-where e.state = 'queued'
-  and e.capability = :capability
-  and (
-      :after_priority::integer is null
-      or (-e.priority, e.due_at, e.execution_id)
-          > (-:after_priority::integer, :after_due_at::timestamptz, :after_id::uuid)
-  )
-order by e.priority desc, e.due_at, e.execution_id
+-- A page of one capability's ready executions in queue order, after a given one. Two ranges of the index: the rest of
+-- that priority, then the lower ones. One comparison of all three could not begin within the index.
+select r.execution_id, r.capability, r.priority, r.due_at
+from (
+    (
+        select e.execution_id, e.capability, e.priority, e.due_at
+        from executions e
+        where e.state = 'queued'
+          and e.capability = :capability
+          and e.priority = :after_priority::integer
+          and (e.due_at, e.execution_id) > (:after_due_at::timestamptz, :after_id::uuid)
+        order by e.due_at, e.execution_id
+        limit :most::integer
+    )
+    union all
+    (
+        select e.execution_id, e.capability, e.priority, e.due_at
+        from executions e
+        where e.state = 'queued'
+          and e.capability = :capability
+          and (:after_priority::integer is null or e.priority < :after_priority::integer)
+        order by e.priority desc, e.due_at, e.execution_id
+        limit :most::integer
+    )
+) r
+order by r.priority desc, r.due_at, r.execution_id
 limit :most::integer;
 
 -- name: clock

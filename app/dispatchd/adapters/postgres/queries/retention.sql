@@ -1,17 +1,31 @@
 -- name: lock_finished_jobs
--- A batch of jobs that ended before the retention, locked; what belongs to them is deleted by the next statements.
+-- A batch of jobs that ended before the retention, the first to end first, locked; what belongs to them is deleted by
+-- the next statements.
+with old as materialized (
+    select f.job_id
+    from unnest(:states::text[]) as s (state)
+    cross join lateral (
+        select j.job_id
+        from jobs j
+        where j.state = s.state
+          and j.finished_at < now() - :keep_us::bigint * interval '1 microsecond'
+        order by j.finished_at, j.job_id
+        limit :most::integer
+    ) f
+    where exists (
+        select 1
+        from region
+        where primary_region = :region
+          and (:epoch::bigint is null or epoch = :epoch::bigint)
+    )
+    limit :most::integer
+)
 select j.job_id
 from jobs j
-where j.state = any(:states::text[])
+where j.job_id in (select o.job_id from old o)
+  and j.state = any(:states::text[])
   and j.finished_at < now() - :keep_us::bigint * interval '1 microsecond'
-  and exists (
-      select 1
-      from region
-      where primary_region = :region
-        and (:epoch::bigint is null or epoch = :epoch::bigint)
-  )
 order by j.job_id
-limit :most::integer
 for update skip locked;
 
 -- name: delete_jobs
@@ -25,7 +39,7 @@ gone_inputs as (
 delete from jobs j where j.job_id = any(:job_ids::uuid[]);
 
 -- name: delete_ended_sessions
--- Deletes a batch of sessions that ended before the retention and hold nothing.
+-- Deletes a batch of sessions that ended before the retention, hold nothing, and are no worker's newest.
 with old as materialized (
     select s.session_id
     from worker_sessions s
@@ -33,14 +47,16 @@ with old as materialized (
       and not exists (
           select 1 from executions e where e.session_id = s.session_id and e.state in ('claimed', 'running')
       )
-      and not exists (select 1 from workers w where w.session_id = s.session_id)
+      and not exists (
+          select 1 from workers w where w.worker_id = s.worker_id and w.session_id = s.session_id
+      )
       and exists (
           select 1
           from region
           where primary_region = :region
             and (:epoch::bigint is null or epoch = :epoch::bigint)
       )
-    order by s.session_id
+    order by s.ended_at
     limit :most::integer
     for update skip locked
 )
@@ -48,15 +64,21 @@ delete from worker_sessions s using old where s.session_id = old.session_id
 returning s.session_id;
 
 -- name: delete_unseen_workers
--- Forgets workers whose last session ended before the retention.
-delete from workers w
-using worker_sessions s
-where s.session_id = w.session_id
-  and s.ended_at < now() - :keep_us::bigint * interval '1 microsecond'
-  and exists (
-      select 1
-      from region
-      where primary_region = :region
-        and (:epoch::bigint is null or epoch = :epoch::bigint)
-  )
+-- Forgets a batch of workers whose newest session ended before the retention.
+with unseen as materialized (
+    select w.worker_id
+    from worker_sessions s
+    join workers w on w.worker_id = s.worker_id and w.session_id = s.session_id
+    where s.ended_at < now() - :keep_us::bigint * interval '1 microsecond'
+      and exists (
+          select 1
+          from region
+          where primary_region = :region
+            and (:epoch::bigint is null or epoch = :epoch::bigint)
+      )
+    order by s.ended_at
+    limit :most::integer
+    for update of w skip locked
+)
+delete from workers w using unseen u where w.worker_id = u.worker_id
 returning w.worker_id;

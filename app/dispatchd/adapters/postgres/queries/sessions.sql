@@ -16,7 +16,13 @@ set capabilities = :capabilities::text[],
     slots = :slots,
     labels = :labels::text::jsonb
 where worker_id = :worker_id
-  and session_id = :session_id;
+  and session_id = :session_id
+  and exists (
+      select 1
+      from region
+      where primary_region = :region
+        and (:epoch::bigint is null or epoch = :epoch::bigint)
+  );
 
 -- name: worker_by_id
 -- The registry's row of a worker, for a stream that goes on without a registration.
@@ -68,20 +74,28 @@ returning session_id;
 
 -- name: executions_held_by
 -- What sessions hold now.
-select e.execution_id, e.session_id
+select e.execution_id, e.session_id, e.job_id
 from executions e
 where e.session_id = any(:session_ids::uuid[])
   and e.state in ('claimed', 'running')
 order by e.execution_id;
 
 -- name: move_executions
--- Resume: what a worker still holds goes over to its new session and burns no attempt.
+-- Resume: what a worker still holds goes over to its new session and burns no attempt. The executions are locked.
 update executions e
 set session_id = :session_id
 where e.execution_id = any(:execution_ids::uuid[])
   and e.session_id = any(:from_sessions::uuid[])
   and e.state in ('claimed', 'running')
-returning e.execution_id;
+returning e.execution_id, e.job_id;
+
+-- name: unlocked_sessions
+-- Those of some sessions that nobody else has locked at this moment.
+select s.session_id
+from worker_sessions s
+where s.session_id = any(:session_ids::uuid[])
+order by s.session_id
+for no key update skip locked;
 
 -- name: renew_sessions
 -- Renews the leases of the sessions that were heard, in id order. A session that is missing in the answer is lost.
@@ -129,20 +143,36 @@ from worker_sessions s
 where s.session_id = any(:session_ids::uuid[]);
 
 -- name: mark_started
--- RUNNING, dated back by the measured age of the worker's notice.
-update executions e
-set state = 'running',
-    started_at = greatest(e.claimed_at, now() - n.age_us * interval '1 microsecond')
-from unnest(:execution_ids::uuid[], :session_ids::uuid[], :ages_us::bigint[]) as n (execution_id, session_id, age_us)
-where e.execution_id = n.execution_id
-  and e.session_id = n.session_id
-  and e.state = 'claimed'
-  and exists (
-      select 1
-      from region
-      where primary_region = :region
-        and (:epoch::bigint is null or epoch = :epoch::bigint)
-  );
+-- RUNNING, dated back by the measured age of the worker's notice. Executions that somebody else has locked, most likely
+-- to end them, are left for the next time: a renewal waits for nobody. The others come back, marked or not.
+with notices as (
+    select n.execution_id, n.session_id, n.age_us
+    from unnest(:execution_ids::uuid[], :session_ids::uuid[], :ages_us::bigint[])
+        as n (execution_id, session_id, age_us)
+),
+locked as materialized (
+    select e.execution_id, e.session_id, e.state
+    from executions e
+    where e.execution_id = any(:execution_ids::uuid[])
+      and exists (
+          select 1
+          from region
+          where primary_region = :region
+            and (:epoch::bigint is null or epoch = :epoch::bigint)
+      )
+    order by e.execution_id
+    for no key update skip locked
+),
+marked as (
+    update executions e
+    set state = 'running',
+        started_at = greatest(e.claimed_at, now() - n.age_us * interval '1 microsecond')
+    from locked l
+    join notices n on n.execution_id = l.execution_id and n.session_id = l.session_id
+    where e.execution_id = l.execution_id
+      and l.state = 'claimed'
+)
+select l.execution_id from locked l;
 
 -- name: close_sessions
 -- The stream is gone; the lease runs on.
@@ -150,14 +180,19 @@ update worker_sessions
 set closed_at = now(),
     status = 'offline'
 where session_id = any(:session_ids::uuid[])
-  and ended_at is null;
+  and ended_at is null
+  and exists (
+      select 1
+      from region
+      where primary_region = :region
+        and (:epoch::bigint is null or epoch = :epoch::bigint)
+  );
 
--- name: earlier_sessions_held
--- How many executions the earlier, not yet ended sessions of workers still hold: they fill the slots of the new one.
-select s.worker_id, count(*) as held
+-- name: held_by_earlier_sessions
+-- What the earlier, not yet ended sessions of workers still hold: it fills the slots of the new one.
+select s.worker_id, e.execution_id
 from worker_sessions s
 join executions e on e.session_id = s.session_id and e.state in ('claimed', 'running')
 where s.worker_id = any(:worker_ids::text[])
   and s.superseded_at is not null
-  and s.ended_at is null
-group by s.worker_id;
+  and s.ended_at is null;
