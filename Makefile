@@ -10,7 +10,7 @@ export UV_PYTHON_DOWNLOADS := never
 unexport VIRTUAL_ENV UV_PYTHON UV_PROJECT_ENVIRONMENT PYTHONPATH PYTHONHOME
 
 .DEFAULT_GOAL := help
-.PHONY: help setup dev demo test bench fmt fmt-check lint types layers proto proto-check unit clean
+.PHONY: help setup dev demo test bench fmt fmt-check lint types layers proto proto-check unit build wheel-check clean
 
 help: ## List the verbs
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
@@ -56,6 +56,17 @@ proto-check: setup ## Check that the contract is well-formed, that old clients c
 
 unit: setup
 	$(BIN)/pytest -q
+
+build: setup ## Build the wheel into dist/
+	rm -rf dist
+	$(UV) build --quiet --wheel --out-dir dist
+
+wheel-check: build ## Install the wheel alone into an environment of its own and use its command there
+	rm -rf build/wheel
+	"$(PYTHON)" -m venv build/wheel
+	build/wheel/bin/python -m pip install --quiet --disable-pip-version-check dist/dispatchd-*.whl
+	cd build && wheel/bin/dispatchd --version
+	cd build && wheel/bin/python -c "from dispatchd import AsyncClient, Client, Worker; from dispatchd.adapters.postgres.migrate import read_migrations; assert read_migrations()"
 
 clean: ## Remove what these verbs made, but not the data of `make dev`
 	rm -rf .venv .venv-tools build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
