@@ -25,16 +25,16 @@ class Client:
         payload: bytes = b"{}",
         priority: int = 0,
         max_attempts: int = 0,
-        backoff: timedelta | None = None,
+        backoff_s: float | None = None,
         timeout: timedelta | None = None,
         metadata: dict[str, str] | None = None,
     ) -> str:
         """Stores a job; returns its id."""
         request = pb.SubmitJobRequest(job_type=job_type, payload=payload, priority=priority, metadata=metadata)
         request.retry_policy.max_attempts = max_attempts
-        if backoff is not None:
-            request.retry_policy.initial_backoff.FromTimedelta(backoff)
-            request.retry_policy.max_backoff.FromTimedelta(backoff)
+        if backoff_s is not None:
+            request.retry_policy.initial_backoff.FromTimedelta(timedelta(seconds=backoff_s))
+            request.retry_policy.max_backoff.FromTimedelta(timedelta(seconds=backoff_s))
         if timeout is not None:
             request.timeout.FromTimedelta(timeout)
         answer = await self._jobs.SubmitJob(request, timeout=10.0)

@@ -16,6 +16,7 @@ from gateway.roles import RunningRole, Site
 from gateway.worker_stream import WorkerStream, worker
 
 PREFIX = "dispatchd:ready:local"
+NO_REDIS = f"127.0.0.1:{free_port()}"
 LATE_S = 1.5
 """A gateway with free slots looks once a second; the rest is for a busy machine."""
 
@@ -29,7 +30,7 @@ async def site(request: pytest.FixtureRequest, database_url: str, redis_address:
         await mark_complete(redis_address)
         yield Site(database_url, redis_address)
     else:
-        yield Site(database_url, f"127.0.0.1:{free_port()}")
+        yield Site(database_url, NO_REDIS)
     assert claimed_from(source) > before
 
 
@@ -41,6 +42,18 @@ async def mark_complete(redis_address: str) -> None:
 
 def claimed_from(source: str) -> float:
     return metrics.REGISTRY.get_sample_value("dispatchd_executions_claimed_total", {"source": source}) or 0.0
+
+
+async def hints_are_there(site: Site, capability: str, count: int) -> None:
+    """Waits until the ready queue holds this many. They follow the commits, and so the answers, by a moment."""
+    if site.environ["REDIS_ADDRESS"] == NO_REDIS:
+        return
+    async with Redis.from_url(f"redis://{site.environ['REDIS_ADDRESS']}") as redis:
+
+        async def are_there() -> bool:
+            return bool(await redis.zcard(f"{PREFIX}:queue:{capability}") == count)
+
+        await eventually(are_there, f"{count} hints are in the queue of {capability}")
 
 
 async def work_off(stream: WorkerStream, count: int) -> list[str]:
@@ -65,19 +78,25 @@ async def workers(address: str, count: int, *capabilities: str, slots: int = 1) 
 # --- order --------------------------------------------------------------------------------------------------------
 
 
-async def test_priority_is_strict_across_the_capabilities_of_a_worker(jobs: Client, gateway: RunningRole) -> None:
+async def test_priority_is_strict_across_the_capabilities_of_a_worker(
+    site: Site, jobs: Client, gateway: RunningRole
+) -> None:
     expected = []
     for priority, job_type in [(0, "email"), (5, "sms.send"), (10_000, "email.x"), (9_999, "sms"), (2**31 - 1, "push")]:
         expected.append((priority, await jobs.submit(job_type, priority=priority)))
     expected.sort(reverse=True)
+    for capability, count in [("email", 2), ("sms", 2), ("push", 1)]:
+        await hints_are_there(site, capability, count)
     async with worker(gateway.address) as stream:
         await stream.register("email", "sms", "push")
         assert await work_off(stream, 5) == [job_id for _, job_id in expected]
 
 
-async def test_within_a_priority_the_first_comes_first(jobs: Client, gateway: RunningRole) -> None:
+async def test_within_a_priority_the_first_comes_first(site: Site, jobs: Client, gateway: RunningRole) -> None:
     job_ids = [await jobs.submit(["email", "sms"][number % 2]) for number in range(12)]
     listed = await jobs.submit_many(40)
+    await hints_are_there(site, "email", 46)
+    await hints_are_there(site, "sms", 6)
     async with worker(gateway.address) as stream:
         await stream.register("sms", "email", slots=4)
         async with worker(gateway.address) as other:
@@ -86,13 +105,14 @@ async def test_within_a_priority_the_first_comes_first(jobs: Client, gateway: Ru
             assert [a.job_id for a in await other.assignments(48)] == [*job_ids[4:], *listed]
 
 
-async def test_an_urgent_job_overtakes_a_long_backlog(jobs: Client, gateway: RunningRole) -> None:
+async def test_an_urgent_job_overtakes_a_long_backlog(site: Site, jobs: Client, gateway: RunningRole) -> None:
     backlog = await jobs.submit_many(1_000)
     async with worker(gateway.address) as stream:
         await stream.register()
         first = await stream.assignment()
         assert first.job_id == backlog[0]
         urgent = [await jobs.submit(priority=1), await jobs.submit(priority=2)]
+        await hints_are_there(site, "email", 1_001)
         await stream.finish(first.execution_id)
         assert await work_off(stream, 3) == [urgent[1], urgent[0], backlog[1]]
 
@@ -108,6 +128,7 @@ async def test_priority_is_strict_across_gateways(site: Site, jobs: Client, gate
         await other.register()
         running = [await one.assignment(), await other.assignment()]
         urgent = [await jobs.submit(priority=priority) for priority in (7, 9, 8)]
+        await hints_are_there(site, "email", 21)
         await other.finish(running[1].execution_id)
         assert await work_off(other, 1) == [urgent[1]]
         await one.finish(running[0].execution_id)
@@ -159,7 +180,9 @@ async def test_a_lost_wake_up_is_made_good_within_a_second(
         # Becomes an email's without a word to anybody.
         await facts.sql("update jobs set job_type = 'email', capability = 'email' where job_id = $1", uuid_of(job_id))
         await facts.sql("update executions set capability = 'email' where job_id = $1", uuid_of(job_id))
-        await move_hint(site, "sms", "email")
+        await hints_are_there(site, "sms", 1)
+        async with Redis.from_url(f"redis://{site.environ['REDIS_ADDRESS']}") as redis:
+            await redis.rename(f"{PREFIX}:queue:sms", f"{PREFIX}:queue:email")
         started = time.monotonic()
         assert (await stream.assignment()).job_id == job_id
         assert time.monotonic() - started < LATE_S
@@ -168,16 +191,6 @@ async def test_a_lost_wake_up_is_made_good_within_a_second(
 async def work_off_one(jobs: Client, stream: WorkerStream) -> None:
     await jobs.submit()
     await work_off(stream, 1)
-
-
-async def move_hint(site: Site, source: str, target: str) -> None:
-    async with Redis.from_url(f"redis://{site.environ['REDIS_ADDRESS']}") as redis:
-
-        async def is_there() -> bool:
-            return bool(await redis.exists(f"{PREFIX}:queue:{source}"))
-
-        await eventually(is_there, "the hint is in its queue")
-        await redis.rename(f"{PREFIX}:queue:{source}", f"{PREFIX}:queue:{target}")
 
 
 # --- nobody is passed over ----------------------------------------------------------------------------------------
@@ -274,13 +287,10 @@ async def test_strangers_in_a_ready_queue_hold_up_nobody(
     site: Site, jobs: Client, gateway: RunningRole, redis: Redis
 ) -> None:
     job_id = await jobs.submit()
-    queue = f"{PREFIX}:queue:email"
-
-    async def is_there() -> bool:
-        return bool(await redis.exists(queue))
-
-    await eventually(is_there, "the hint is in its queue")
-    await redis.zadd(queue, {"no id": -9, "0" * 16 + "f" * 32: -8, "\u00ff" * 48: -7, "z" * 48: float("-inf")})
+    await hints_are_there(site, "email", 1)
+    await redis.zadd(
+        f"{PREFIX}:queue:email", {"no id": -9, "0" * 16 + "f" * 32: -8, "\u00ff" * 48: -7, "z" * 48: float("-inf")}
+    )
     async with worker(gateway.address) as stream:
         await stream.register()
         assert (await stream.assignment()).job_id == job_id

@@ -43,7 +43,7 @@ async def refuse_when(database_url: str, event: str, condition: str, sqlstate: s
 def session_of(hands: Hands) -> WorkerSession:
     """The gateway's view of a session."""
     session = WorkerSession(hands.session_id, hands.registration, "anonymous", "peer", LEASE)
-    session.opened(asyncio.get_running_loop().time(), (), 0)
+    session.opened(asyncio.get_running_loop().time(), {}, {})
     return session
 
 
