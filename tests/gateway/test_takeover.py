@@ -154,18 +154,32 @@ async def test_a_plain_worker_whose_stream_is_closed_is_no_takeover(gateway: Run
         await eventually(is_closed, "the stream is known to be closed")
 
 
-async def test_a_stream_that_is_dropped_while_it_registers_leaves_no_open_session(
+async def test_a_stream_that_is_dropped_while_its_registration_commits_leaves_no_open_session(
     gateway: RunningRole, facts: Facts
 ) -> None:
     """Otherwise an impatient worker would be refused for taking over from itself."""
-    async with worker(gateway.address, "mailer") as first:
-        await first.register()
-    async with (
-        facts.holding("select from workers where worker_id = 'mailer' for update"),
-        worker(gateway.address, "mailer") as impatient,
-    ):
-        await impatient.send(registration=pb.WorkerRegistration(worker_id="mailer", capabilities=["email"]))
-        await facts.blocked("upsert_worker")
+    await facts.sql(
+        "create function wait() returns trigger language plpgsql as "
+        "$$ begin perform pg_advisory_xact_lock(42); return null; end $$"
+    )
+    await facts.sql(
+        "create constraint trigger wait after insert on worker_sessions "
+        "deferrable initially deferred for each row execute function wait()"
+    )
+
+    async def is_committing() -> bool:
+        return bool(await facts.value("select 1 from pg_locks where locktype = 'advisory' and not granted"))
+
+    async def drop_a_stream() -> bool:
+        async with (
+            facts.holding("select pg_advisory_xact_lock(42)"),
+            worker(gateway.address, "mailer") as impatient,
+        ):
+            await impatient.send(registration=pb.WorkerRegistration(worker_id="mailer", capabilities=["email"]))
+            await eventually(is_committing, "the registration commits")
+        return bool(await facts.value("select count(*) from worker_sessions"))
+
+    await eventually(drop_a_stream, "a registration was committed although its stream was dropped")
 
     async def all_are_closed() -> bool:
         count: int = await facts.value("select count(*) from worker_sessions where closed_at is null")

@@ -53,6 +53,9 @@ from dispatchd.telemetry import metrics
 
 _TRIES = 5
 _REST_LOOK_S = 0.05
+_UNCLEAR_S = 3.0
+"""Longer than the database works on a statement: what was unclear is settled by then."""
+
 _STOPPING = "this worker-gateway is stopping"
 _log = logging.getLogger(__name__)
 _worker_log = logging.getLogger("dispatchd.worker_log")
@@ -157,8 +160,8 @@ class WorkerStreams:
         try:
             opened = await self._open_in_store(new, decide_omitted)
         except asyncio.CancelledError:
-            # The row may stand all the same; without a stream it must not look like one that is open.
-            await asyncio.shield(self._note_closed(session))
+            # The row may stand all the same, now or in a moment; without a stream it must not look like an open one.
+            await asyncio.shield(self._note_closed_surely(session))
             raise
         session.opened(sent_at, opened.resumed, opened.earlier)
         self._settler.announce(decisions, opened.followed)
@@ -219,6 +222,11 @@ class WorkerStreams:
         unsent = {execution_id: session.session_id for execution_id, held in session.held.items() if not held.was_sent}
         if unsent and self.claimer is not None:
             await self.claimer.give_back(unsent)
+        await self._note_closed(session)
+
+    async def _note_closed_surely(self, session: WorkerSession) -> None:
+        await self._note_closed(session)
+        await asyncio.sleep(_UNCLEAR_S)
         await self._note_closed(session)
 
     async def _note_closed(self, session: WorkerSession) -> None:
