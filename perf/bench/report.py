@@ -10,10 +10,10 @@ from rich.table import Table
 
 from perf.bench.gates import Line
 from perf.bench.results import Results
-from perf.bench.usage import DRIVER
+from perf.bench.usage import DRIVER, LOG_READER
 
 _BUSY_PERCENT = 15.0
-_ORDER = ("control-plane", "worker-gateway", "scheduler", "PostgreSQL", "Valkey", DRIVER)
+_ORDER = ("control-plane", "worker-gateway", "scheduler", "PostgreSQL", "Valkey", DRIVER, LOG_READER)
 
 
 def show(console: Console, results: Results, lines: Sequence[Line]) -> None:

@@ -12,7 +12,9 @@ from dispatchd.entrypoints.installation import Installation
 from perf.bench.failure import BenchFailed
 
 DRIVER = "driver"
-"""What the steps themselves used: drivers, k6, pgbench, and this process, which also takes the roles' log lines."""
+"""The processes of the steps themselves: drivers, k6, pgbench."""
+LOG_READER = "log reader"
+"""This process, which takes the roles' log lines and stores them."""
 
 _SAMPLE_EVERY_S = 0.5
 _MIB = 1024 * 1024
@@ -79,7 +81,8 @@ class Usage:
             if server is not None:
                 used[server.title] = _family_s(psutil.Process(server.pid))
         own = os.times()
-        used[DRIVER] = own.user + own.system + own.children_user + own.children_system
+        used[DRIVER] = own.children_user + own.children_system
+        used[LOG_READER] = own.user + own.system
         return used
 
 
