@@ -65,6 +65,9 @@ RENEWAL_BATCH_SIZE = _histogram(
 SESSIONS_LOST = _counter("sessions_lost_total", "Worker sessions that ended because their lease ran out.")
 TAKEOVERS = _counter("takeovers_total", "Worker sessions displaced by another stream with the same worker id.")
 
+RESULTS_HELD = _gauge("results_held", "Results and give-backs of workers that are not saved yet.")
+RESULTS_HELD_BYTES = _gauge("results_held_bytes", "How large they are together.")
+
 # Executions and jobs
 EXECUTIONS_CLAIMED = _counter(
     "executions_claimed_total",

@@ -21,6 +21,7 @@ from dispatchd.domain.errors import InvalidRequest, Unavailable
 from dispatchd.domain.execution import EndReason
 from dispatchd.domain.ids import ExecutionId
 from dispatchd.domain.settlement import Ending, Failed, Returned, Succeeded
+from dispatchd.telemetry import metrics
 
 _RETRY_S = 0.5
 _log = logging.getLogger(__name__)
@@ -36,7 +37,11 @@ class Reported:
 
 
 class ReportCollector:
-    """Takes reports without making the stream wait; `commits.run()` is its loop."""
+    """Takes reports without making the stream wait; `commits.run()` is its loop.
+
+    While the database is away, unsaved reports are held as long as their session lives. How many, and how large, is
+    bounded for all sessions together; at that bound a stream that reports is not read until others are saved.
+    """
 
     def __init__(
         self,
@@ -50,53 +55,69 @@ class ReportCollector:
         self._store = store
         self._settler = settler
         self._region = region
+        self._most_items = queue_items
+        self._most_bytes = queue_bytes
+        self._held_items = 0
+        self._held_bytes = 0
+        self._room = asyncio.Event()
         self.commits: GroupCommit[Reported, Outcome] = GroupCommit(
             "complete", self._execute, most_items=queue_items, most_bytes=queue_bytes
         )
 
     async def report(self, session: WorkerSession, report: Report) -> None:
-        """Queues a report; its ack follows the commit. Waits only while the queue of the process is full."""
+        """Queues a report; its ack follows the commit. Waits only while the gateway holds too many."""
         pending = session.outbox.expect_ack()
         if report.execution_id is None:
             session.outbox.answer(pending, Ack(report.execution_text, "no such execution", Outcome.UNKNOWN))
             return
         session.reported(report.execution_id)
-        await self.commits.room(report.size_bytes)
+        while self._held_items and not self._has_room(report.size_bytes):
+            self._room.clear()
+            await self._room.wait()
+        self._hold(1, report.size_bytes)
         self._enqueue(session, report, pending)
+
+    def _has_room(self, size_bytes: int) -> bool:
+        return self._held_items < self._most_items and self._held_bytes + size_bytes <= self._most_bytes
+
+    def _hold(self, items: int, size_bytes: int) -> None:
+        self._held_items += items
+        self._held_bytes += size_bytes
+        metrics.RESULTS_HELD.set(self._held_items)
+        metrics.RESULTS_HELD_BYTES.set(self._held_bytes)
+        if items < 0:
+            self._room.set()
 
     def _enqueue(self, session: WorkerSession, report: Report, pending: PendingAck) -> None:
         if report.execution_id is None or not session.is_open:
+            self._hold(-1, -report.size_bytes)
             return
         reported = Reported(report.execution_id, session.reporter, report.ending)
         answer = self.commits.enqueue_now(reported, report.size_bytes)
         answer.add_done_callback(lambda done: self._answered(session, report, pending, done))
 
     def _answered(
-        self,
-        session: WorkerSession,
-        report: Report,
-        pending: PendingAck,
-        done: asyncio.Future[Outcome],
+        self, session: WorkerSession, report: Report, pending: PendingAck, done: asyncio.Future[Outcome]
     ) -> None:
-        if done.cancelled() or report.execution_id is None:
-            return
         exc = done.exception()
+        if report.execution_id is None:
+            return
+        if isinstance(exc, Unavailable):
+            delay_s = _RETRY_S * (0.5 + random.random())
+            asyncio.get_running_loop().call_later(delay_s, self._enqueue, session, report, pending)
+            return
+        self._hold(-1, -report.size_bytes)
+        session.saved(report.execution_id)
         match exc:
             case None:
                 outcome = done.result()
-                session.saved(report.execution_id)
                 session.outbox.answer(pending, Ack(report.execution_text, outcome.value, outcome))
             case NotPermitted():
                 # Dropped unacked: the worker sends it again in the region that is primary now.
-                session.saved(report.execution_id)
+                return
             case InvalidRequest():
-                session.saved(report.execution_id)
                 _log.error("a result was refused by the database", extra={"execution_id": report.execution_text})
                 session.outbox.answer(pending, Ack(report.execution_text, str(exc), Outcome.STALE))
-            case Unavailable():
-                # Held while the session lives; the unanswered requests of a stream are bounded.
-                delay_s = _RETRY_S * (0.5 + random.random())
-                asyncio.get_running_loop().call_later(delay_s, self._enqueue, session, report, pending)
             case _:
                 _log.error("a result could not be saved", exc_info=exc)
 
