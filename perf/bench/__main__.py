@@ -57,7 +57,7 @@ def _measure(plan: Plan, data_dir: Path, progress: Console, profiling: dict[str,
     try:
         require_durable(data_dir)
     except BenchFailed as exc:
-        progress.print(f"[red]Nothing was measured.[/] {exc}")
+        _say_failed(progress, "Nothing was measured", str(exc))
         sys.exit(RUN_FAILED)
     run_dir = Path(tempfile.mkdtemp(prefix="bench-", dir=data_dir))
     # PostgreSQL runs as another user where this is root.
@@ -65,7 +65,7 @@ def _measure(plan: Plan, data_dir: Path, progress: Console, profiling: dict[str,
     try:
         results = asyncio.run(run(plan, run_dir, progress, profiling))
     except (BenchFailed, EmbeddedServerError, InstallationError, RoleFailed, OSError) as exc:
-        progress.print(f"[red]The run failed, nothing was written.[/] {exc}\nThe logs are in {run_dir}", markup=True)
+        _say_failed(progress, "The run failed, nothing was written", f"{exc}\nThe logs are in {run_dir}")
         sys.exit(RUN_FAILED)
     except KeyboardInterrupt:
         shutil.rmtree(run_dir)
@@ -73,6 +73,12 @@ def _measure(plan: Plan, data_dir: Path, progress: Console, profiling: dict[str,
         sys.exit(RUN_FAILED)
     shutil.rmtree(run_dir)
     return results
+
+
+def _say_failed(progress: Console, what: str, why: str) -> None:
+    progress.print(f"{what}.", style="red", end=" ")
+    # It may hold a log's lines, whose brackets are no markup.
+    progress.print(why, markup=False, highlight=False, soft_wrap=True)
 
 
 def _conclude(console: Console, results: Results, lines: Sequence[Line]) -> None:

@@ -78,7 +78,7 @@ def test_memory_is_no_place_to_measure_durable_commits() -> None:
     # Only an empty folder can be removed so.
     folder.rmdir()
     assert done.returncode == 2
-    assert "no commit is durable" in done.stderr.replace("\n", " ")
+    assert "no commit is durable" in done.stderr
 
 
 def test_a_driver_that_disagrees_with_the_database_fails_the_run() -> None:
