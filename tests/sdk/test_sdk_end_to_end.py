@@ -16,6 +16,7 @@ from serving import serving
 from dispatchd import (
     AsyncClient,
     Client,
+    DeadlineExceeded,
     Execution,
     ExecutionEndReason,
     Fail,
@@ -332,3 +333,11 @@ async def test_a_program_without_a_loop_works_with_the_real_roles(installation: 
 
     async with serving(worker):
         assert await asyncio.to_thread(program, render) == [1, 2, 3, 4, 5]
+
+
+async def test_a_wait_that_takes_too_long_says_how_the_job_stands(client: AsyncClient) -> None:
+    job = await client.submit("nobody.does", b"x")
+    with pytest.raises(DeadlineExceeded) as late:
+        await client.wait(job, timeout=1)
+    assert late.value.job is not None
+    assert late.value.job.status is JobStatus.PENDING

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 ONE_WAIT_S = 30.0
 # The server answers 200 ms before the caller's deadline, so the deadline lies well behind the wait.
 ANSWER_GRACE_S = 5.0
+# The server is asked to answer so much before the caller's own time is over, so that the caller sees the job.
+ANSWER_EARLY_S = 0.2
 FIRST_POLL_S = 0.05
 LONGEST_POLL_S = 1.0
 
@@ -47,6 +49,8 @@ class JobWaiter:
                     job = await self._look(job_id, ends_at, patience_s, call_metadata)
                     if job.ended:
                         return job
+                    if ends_at is not None and ends_at - asyncio.get_running_loop().time() < ANSWER_EARLY_S:
+                        raise TimeoutError
                     if not self._has_wait_job:
                         await asyncio.sleep(polls.next_s())
         except TimeoutError as exc:
@@ -58,7 +62,9 @@ class JobWaiter:
 
         async def ask() -> v1.Job:
             if self._has_wait_job:
-                wait_s = ONE_WAIT_S if ends_at is None else max(min(ONE_WAIT_S, ends_at - clock()), 0.0)
+                wait_s = (
+                    ONE_WAIT_S if ends_at is None else max(min(ONE_WAIT_S, ends_at - clock() - ANSWER_EARLY_S), 0.0)
+                )
                 request = v1.WaitJobRequest(job_id=job_id)
                 request.wait.FromTimedelta(timedelta(seconds=wait_s))
                 try:
