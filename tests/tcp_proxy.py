@@ -16,6 +16,8 @@ class TcpProxy:
         self._hears = asyncio.Event()
         self._hears.set()
         self._cut_answer: Callable[[bytes], bool] | None = None
+        self._held_answer: Callable[[bytes], bool] | None = None
+        self._lets_go = asyncio.Event()
         self.connections = 0
         self.port = 0
         self.cuts = 0
@@ -27,6 +29,7 @@ class TcpProxy:
     def hear_again(self) -> None:
         """Passes on what it held back, and everything after."""
         self._hears.set()
+        self._lets_go.set()
 
     def cut(self) -> None:
         """Breaks every connection."""
@@ -37,6 +40,11 @@ class TcpProxy:
     def cut_once_before(self, is_it: Callable[[bytes], bool]) -> None:
         """Breaks the connection in place of passing on the first answer for which `is_it` is true."""
         self._cut_answer = is_it
+
+    def hold_once_before(self, is_it: Callable[[bytes], bool]) -> None:
+        """Goes deaf on one connection: the one with the first answer for which `is_it` is true, which is held back."""
+        self._held_answer = is_it
+        self._lets_go.clear()
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.connections += 1
@@ -64,6 +72,9 @@ class TcpProxy:
                 self._cut_answer = None
                 self.cuts += 1
                 raise ConnectionResetError
+            if is_answer and self._held_answer is not None and self._held_answer(data):
+                self._held_answer = None
+                await self._lets_go.wait()
             writer.write(data)
             await writer.drain()
         raise ConnectionResetError

@@ -90,7 +90,7 @@ class Facts:
 
     @asynccontextmanager
     async def holding(self, statement: str, *arguments: object) -> AsyncIterator[asyncpg.Connection]:
-        """Runs a statement that locks something in a transaction that stays open until the end of the block."""
+        """Runs a statement that locks something, in a transaction that is committed at the end of the block."""
         connection = await self.connect()
         try:
             async with connection.transaction():
@@ -98,6 +98,10 @@ class Facts:
                 yield connection
         finally:
             await connection.close()
+
+    def changing(self, statement: str, *arguments: object) -> AbstractAsyncContextManager[asyncpg.Connection]:
+        """Runs a statement that is committed at the end of the block, and not before."""
+        return self.holding(statement, *arguments)
 
     def holding_job(self, job_id: str) -> AbstractAsyncContextManager[asyncpg.Connection]:
         """Holds the lock on a job's row: nothing about it can be committed."""

@@ -7,6 +7,7 @@ from typing import Any, Self
 
 import grpc
 import grpc.aio
+from redis.asyncio import Redis
 
 from dispatchd.entrypoints import control_plane, scheduler, worker_gateway
 from dispatchd.entrypoints.child_process import free_port
@@ -20,6 +21,7 @@ _SERVE: dict[Role, Serve] = {
     Role.WORKER_GATEWAY: worker_gateway.serve,
 }
 _PATIENCE_S = 20.0
+READY_QUEUES = "dispatchd:ready:local"
 
 
 class RunningRole:
@@ -88,6 +90,11 @@ class Site:
             "SCHEDULER_POLL_INTERVAL": "200ms",
             **environ,
         }
+
+    async def mark_ready_queues_complete(self) -> None:
+        """What a scheduler does when it has looked through an empty installation: then claims come from Redis."""
+        async with Redis.from_url(f"redis://{self.environ['REDIS_ADDRESS']}") as redis:
+            await redis.set(f"{READY_QUEUES}:epoch", 1)
 
     def role(self, role: Role, **environ: str) -> RunningRole:
         """A role of this site; `environ` has what is different for this one."""

@@ -12,10 +12,9 @@ from dispatchd.entrypoints.child_process import free_port
 from dispatchd.telemetry import metrics
 from gateway.client import Client
 from gateway.facts import Facts, eventually, uuid_of
-from gateway.roles import RunningRole, Site
+from gateway.roles import READY_QUEUES, RunningRole, Site
 from gateway.worker_stream import WorkerStream, worker
 
-PREFIX = "dispatchd:ready:local"
 NO_REDIS = f"127.0.0.1:{free_port()}"
 LATE_S = 1.5
 """A gateway with free slots looks once a second; the rest is for a busy machine."""
@@ -27,17 +26,12 @@ async def site(request: pytest.FixtureRequest, database_url: str, redis_address:
     source = str(request.param)
     before = claimed_from(source)
     if source == "redis":
-        await mark_complete(redis_address)
-        yield Site(database_url, redis_address)
+        site = Site(database_url, redis_address)
+        await site.mark_ready_queues_complete()
+        yield site
     else:
         yield Site(database_url, NO_REDIS)
     assert claimed_from(source) > before
-
-
-async def mark_complete(redis_address: str) -> None:
-    """What a scheduler does when it has looked through an empty installation."""
-    async with Redis.from_url(f"redis://{redis_address}") as redis:
-        await redis.set(f"{PREFIX}:epoch", 1)
 
 
 def claimed_from(source: str) -> float:
@@ -51,7 +45,7 @@ async def hints_are_there(site: Site, capability: str, count: int) -> None:
     async with Redis.from_url(f"redis://{site.environ['REDIS_ADDRESS']}") as redis:
 
         async def are_there() -> bool:
-            return bool(await redis.zcard(f"{PREFIX}:queue:{capability}") == count)
+            return bool(await redis.zcard(f"{READY_QUEUES}:queue:{capability}") == count)
 
         await eventually(are_there, f"{count} hints are in the queue of {capability}")
 
@@ -182,7 +176,7 @@ async def test_a_lost_wake_up_is_made_good_within_a_second(
         await facts.sql("update executions set capability = 'email' where job_id = $1", uuid_of(job_id))
         await hints_are_there(site, "sms", 1)
         async with Redis.from_url(f"redis://{site.environ['REDIS_ADDRESS']}") as redis:
-            await redis.rename(f"{PREFIX}:queue:sms", f"{PREFIX}:queue:email")
+            await redis.rename(f"{READY_QUEUES}:queue:sms", f"{READY_QUEUES}:queue:email")
         started = time.monotonic()
         assert (await stream.assignment()).job_id == job_id
         assert time.monotonic() - started < LATE_S
@@ -288,9 +282,8 @@ async def test_strangers_in_a_ready_queue_hold_up_nobody(
 ) -> None:
     job_id = await jobs.submit()
     await hints_are_there(site, "email", 1)
-    await redis.zadd(
-        f"{PREFIX}:queue:email", {"no id": -9, "0" * 16 + "f" * 32: -8, "\u00ff" * 48: -7, "z" * 48: float("-inf")}
-    )
+    strangers = {"no id": -9, "0" * 16 + "f" * 32: -8, "ÿ" * 48: -7, "z" * 48: float("-inf")}
+    await redis.zadd(f"{READY_QUEUES}:queue:email", strangers)
     async with worker(gateway.address) as stream:
         await stream.register()
         assert (await stream.assignment()).job_id == job_id
@@ -322,7 +315,7 @@ async def test_queues_of_another_epoch_are_not_believed(
     async with worker(gateway.address) as stream:
         await stream.register("other", "email")
         await work_off(stream, 1)
-        await redis.set(f"{PREFIX}:epoch", 2)
+        await redis.set(f"{READY_QUEUES}:epoch", 2)
         before = claimed_from("postgres")
         job_id = await jobs.submit()
         assert (await stream.assignment()).job_id == job_id

@@ -4,7 +4,6 @@ import asyncio
 import json
 from datetime import timedelta
 from functools import partial
-from urllib.parse import urlsplit
 
 import pytest
 
@@ -12,6 +11,7 @@ from dispatchd.telemetry import metrics
 from dispatchd.v1 import dispatchd_pb2 as pb
 from gateway.client import Client
 from gateway.facts import Execution, Facts, eventually, uuid_of
+from gateway.outage import behind, host_and_port
 from gateway.roles import RunningRole, Site
 from gateway.worker_stream import ACCEPTED, BATCHING, STALE, UNKNOWN, WorkerStream, worker
 from tcp_proxy import proxy_to
@@ -342,16 +342,6 @@ async def send_large(stream: WorkerStream, execution_ids: list[str]) -> None:
 
 async def nothing_is_held() -> bool:
     return metrics.REGISTRY.get_sample_value("dispatchd_results_held_bytes") == 0
-
-
-def host_and_port(site: Site) -> str:
-    return urlsplit(site.environ["DATABASE_URL"]).netloc.rpartition("@")[2]
-
-
-def behind(site: Site, port: int) -> Site:
-    """The same site, with the database reached through a proxy."""
-    url = site.environ["DATABASE_URL"].replace(host_and_port(site), f"127.0.0.1:{port}")
-    return Site(url, site.environ["REDIS_ADDRESS"], LEASE_DURATION="6s", WORKER_HEARTBEAT_TTL="20s")
 
 
 async def test_one_result_that_the_database_refuses_holds_up_no_other(
