@@ -140,9 +140,10 @@ class PostgresJobStore:
         self, before: tuple[datetime, JobId] | None, job_type: str | None, most: int
     ) -> list[tuple[datetime, JobView]]:
         before_time, before_id = before if before is not None else (None, None)
-        query = READ["dead_letters_page" if job_type is None else "dead_letters_page_of_type"]
         async with self._database.connection() as connection:
-            rows = await connection.rows(query, before=before_time, before_id=before_id, job_type=job_type, most=most)
+            rows = await connection.rows(
+                READ["dead_letters_page"], before=before_time, before_id=before_id, job_type=job_type, most=most
+            )
         return [(row["finished_at"], job_view(row)) for row in rows]
 
     async def workers(self, after: str, most: int) -> list[WorkerView]:

@@ -36,8 +36,6 @@ create table jobs (
 
 -- Retention walks it by time, the list of dead letters by time within 'failed'.
 create index jobs_finished on jobs (state, finished_at, job_id) where finished_at is not null;
--- The dead letters of one job type.
-create index jobs_failed on jobs (job_type, finished_at, job_id) where state = 'failed';
 
 create table job_inputs (
     job_id uuid primary key,

@@ -10,11 +10,9 @@ with permit as (
       and (:epoch::bigint is null or epoch = :epoch::bigint)
 ),
 takers as materialized (
-    select s.session_id, s.worker_id
+    select s.session_id, s.ended_at, s.superseded_at
     from worker_sessions s
     where s.session_id = any(:sessions::uuid[])
-      and s.ended_at is null
-      and s.superseded_at is null
       and exists (select 1 from permit)
     order by s.session_id
     for share
@@ -34,15 +32,17 @@ locked as materialized (
 claimed as (
     update executions e
     set state = 'claimed',
-        session_id = t.session_id,
-        worker_id = t.worker_id,
+        session_id = l.session_id,
+        worker_id = (select s.worker_id from worker_sessions s where s.session_id = l.session_id),
         claimed_at = now(),
         started_at = now(),
         deadline_at = now() + coalesce(e.timeout_us, :longest_us::bigint) * interval '1 microsecond'
     from locked l
-    join takers t on t.session_id = l.session_id
     where e.execution_id = l.execution_id
       and l.state = 'queued'
+      and (
+          l.session_id in (select t.session_id from takers t where t.ended_at is null and t.superseded_at is null)
+      ) is true
     returning e.execution_id, e.job_id, e.attempt, e.session_id, e.due_at, e.claimed_at, e.deadline_at, l.position
 )
 select

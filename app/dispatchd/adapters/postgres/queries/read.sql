@@ -29,27 +29,24 @@ limit :most::integer;
 select exists (select 1 from jobs j where j.job_id = :job_id) as yes;
 
 -- name: dead_letters_page
--- Failed jobs, the last to fail first.
+-- Failed jobs, the last to fail first. Which ones is settled before anything else about them is read.
+with page as materialized (
+    select j.job_id, j.finished_at
+    from jobs j
+    where j.state = 'failed'
+      and j.finished_at is not null
+      and (:job_type::text is null or j.job_type = :job_type::text)
+      and (j.finished_at, j.job_id) < (
+          coalesce(:before::timestamptz, 'infinity'),
+          coalesce(:before_id::uuid, 'ffffffff-ffff-ffff-ffff-ffffffffffff')
+      )
+    order by j.finished_at desc, j.job_id desc
+    limit :most::integer
+)
 select s.*
-from job_summaries s
-where s.state = 'failed'
-  and (s.finished_at, s.job_id) < (
-      coalesce(:before::timestamptz, 'infinity'), coalesce(:before_id::uuid, 'ffffffff-ffff-ffff-ffff-ffffffffffff')
-  )
-order by s.finished_at desc, s.job_id desc
-limit :most::integer;
-
--- name: dead_letters_page_of_type
--- The same for one job type.
-select s.*
-from job_summaries s
-where s.state = 'failed'
-  and s.job_type = :job_type
-  and (s.finished_at, s.job_id) < (
-      coalesce(:before::timestamptz, 'infinity'), coalesce(:before_id::uuid, 'ffffffff-ffff-ffff-ffff-ffffffffffff')
-  )
-order by s.finished_at desc, s.job_id desc
-limit :most::integer;
+from page p
+join job_summaries s on s.job_id = p.job_id
+order by p.finished_at desc, p.job_id desc;
 
 -- name: jobs_by_id
 -- Several jobs without inputs.

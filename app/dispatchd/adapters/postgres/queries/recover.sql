@@ -1,5 +1,5 @@
 -- name: end_expired_sessions
--- Ends sessions whose lease is over: one update of each one's own row, rechecked under its lock.
+-- Ends sessions whose lease is over: one update of each one's own row, checked again once it is locked.
 with permit as (
     select 1
     from region
@@ -21,8 +21,6 @@ set ended_at = now(),
     status = 'offline'
 from expired x
 where s.session_id = x.session_id
-  and s.ended_at is null
-  and s.lease_expires_at < now()
 returning s.session_id, s.worker_id;
 
 -- name: next_lease_end
@@ -76,7 +74,6 @@ update executions e
 set state = 'queued'
 from due d
 where e.execution_id = d.execution_id
-  and e.state = 'waiting'
 returning e.execution_id, e.capability, e.priority, e.due_at;
 
 -- name: next_due
@@ -126,7 +123,7 @@ from (
         from executions e
         where e.state = 'queued'
           and e.capability = :capability
-          and (:after_priority::integer is null or e.priority < :after_priority::integer)
+          and e.priority <= coalesce(:after_priority::integer - 1, 2147483647)
         order by e.priority desc, e.due_at, e.execution_id
         limit :most::integer
     )

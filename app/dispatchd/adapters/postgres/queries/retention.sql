@@ -19,14 +19,18 @@ with old as materialized (
           and (:epoch::bigint is null or epoch = :epoch::bigint)
     )
     limit :most::integer
+),
+locked as materialized (
+    select j.job_id, j.state, j.finished_at
+    from jobs j
+    where j.job_id = any(array(select o.job_id from old o))
+    order by j.job_id
+    for update skip locked
 )
-select j.job_id
-from jobs j
-where j.job_id in (select o.job_id from old o)
-  and j.state = any(:states::text[])
-  and j.finished_at < now() - :keep_us::bigint * interval '1 microsecond'
-order by j.job_id
-for update skip locked;
+select l.job_id
+from locked l
+where l.state = any(:states::text[])
+  and l.finished_at < now() - :keep_us::bigint * interval '1 microsecond';
 
 -- name: delete_jobs
 -- Deletes locked jobs with everything that belongs to them.
@@ -65,10 +69,9 @@ returning s.session_id;
 
 -- name: delete_unseen_workers
 -- Forgets a batch of workers whose newest session ended before the retention.
-with unseen as materialized (
-    select w.worker_id
+with over as materialized (
+    select s.session_id, s.worker_id
     from worker_sessions s
-    join workers w on w.worker_id = s.worker_id and w.session_id = s.session_id
     where s.ended_at < now() - :keep_us::bigint * interval '1 microsecond'
       and exists (
           select 1
@@ -78,7 +81,14 @@ with unseen as materialized (
       )
     order by s.ended_at
     limit :most::integer
-    for update of w skip locked
+),
+unseen as materialized (
+    select w.worker_id
+    from workers w
+    where w.worker_id = any(array(select o.worker_id from over o))
+      and w.session_id = any(array(select o.session_id from over o))
+    order by w.worker_id
+    for update skip locked
 )
 delete from workers w using unseen u where w.worker_id = u.worker_id
 returning w.worker_id;

@@ -56,8 +56,7 @@ for update;
 update worker_sessions
 set superseded_at = coalesce(superseded_at, now()),
     ended_at = case when :ends_them::boolean then now() end
-where session_id = any(:session_ids::uuid[])
-  and ended_at is null;
+where session_id = any(:session_ids::uuid[]);
 
 -- name: insert_session
 -- Opens a session with a full lease.
@@ -98,33 +97,29 @@ order by s.session_id
 for no key update skip locked;
 
 -- name: renew_sessions
--- Renews the leases of the sessions that were heard, in id order. A session that is missing in the answer is lost.
-with permit as (
-    select 1
-    from region
-    where primary_region = :region
-      and (:epoch::bigint is null or epoch = :epoch::bigint)
-),
-heard as (
-    select h.session_id, h.status
-    from unnest(:session_ids::uuid[], :statuses::text[]) as h (session_id, status)
-),
-locked as materialized (
-    select s.session_id, h.status
-    from heard h
-    join worker_sessions s on s.session_id = h.session_id
-    where s.ended_at is null
-      and s.superseded_at is null
-      and exists (select 1 from permit)
+-- Renews the leases of the sessions that were heard, locked in the order of their ids. A session that is missing in the
+-- answer is lost. Whether it still stands is looked at when it is locked, and its status is found by its place in the
+-- list: a condition on ended_at, or a join, would tempt the planner to read all sessions.
+with locked as materialized (
+    select s.session_id, s.ended_at, s.superseded_at
+    from worker_sessions s
+    where s.session_id = any(:session_ids::uuid[])
+      and exists (
+          select 1
+          from region
+          where primary_region = :region
+            and (:epoch::bigint is null or epoch = :epoch::bigint)
+      )
     order by s.session_id
-    for no key update of s
+    for no key update
 )
 update worker_sessions s
 set lease_expires_at = now() + :lease_us::bigint * interval '1 microsecond',
     last_seen_at = now(),
-    status = l.status
-from locked l
-where s.session_id = l.session_id
+    status = (:statuses::text[])[array_position(:session_ids::uuid[], s.session_id)]
+where s.session_id = any(array(
+    select l.session_id from locked l where l.ended_at is null and l.superseded_at is null
+))
 returning s.session_id;
 
 -- name: permitted
@@ -149,38 +144,41 @@ with notices as (
     select n.execution_id, n.session_id, n.age_us
     from unnest(:execution_ids::uuid[], :session_ids::uuid[], :ages_us::bigint[])
         as n (execution_id, session_id, age_us)
+    where exists (
+        select 1
+        from region
+        where primary_region = :region
+          and (:epoch::bigint is null or epoch = :epoch::bigint)
+    )
+    order by n.execution_id
 ),
 locked as materialized (
-    select e.execution_id, e.session_id, e.state
-    from executions e
-    where e.execution_id = any(:execution_ids::uuid[])
-      and exists (
-          select 1
-          from region
-          where primary_region = :region
-            and (:epoch::bigint is null or epoch = :epoch::bigint)
-      )
-    order by e.execution_id
-    for no key update skip locked
+    select l.execution_id, l.state = 'claimed' and l.session_id = n.session_id as is_meant, n.age_us
+    from notices n
+    cross join lateral (
+        select e.execution_id, e.session_id, e.state
+        from executions e
+        where e.execution_id = n.execution_id
+        for no key update skip locked
+    ) l
 ),
 marked as (
     update executions e
     set state = 'running',
-        started_at = greatest(e.claimed_at, now() - n.age_us * interval '1 microsecond')
+        started_at = greatest(e.claimed_at, now() - l.age_us * interval '1 microsecond')
     from locked l
-    join notices n on n.execution_id = l.execution_id and n.session_id = l.session_id
     where e.execution_id = l.execution_id
-      and l.state = 'claimed'
+      and l.is_meant
 )
 select l.execution_id from locked l;
 
 -- name: close_sessions
--- The stream is gone; the lease runs on.
+-- The stream is gone; the lease runs on. (Said with "is null" it would find them among all open sessions.)
 update worker_sessions
 set closed_at = now(),
     status = 'offline'
 where session_id = any(:session_ids::uuid[])
-  and ended_at is null
+  and coalesce(ended_at, 'infinity') = 'infinity'
   and exists (
       select 1
       from region

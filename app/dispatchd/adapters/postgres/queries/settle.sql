@@ -32,7 +32,13 @@ select
     s.session_id is null as session_missing
 from locked l
 join jobs j on j.job_id = l.job_id
-left join worker_sessions s on s.session_id = l.session_id;
+left join lateral (
+    -- "offset 0" keeps it a look-up by key: joined, a planner who has seen few sessions would read all of them.
+    select w.session_id, w.worker_id, w.principal, w.ended_at
+    from worker_sessions w
+    where w.session_id = l.session_id
+    offset 0
+) s on true;
 
 -- name: lock_job
 -- Locks one job; what its executions are is read by the next statement, whose snapshot is younger than the lock.
