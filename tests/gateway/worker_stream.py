@@ -50,6 +50,11 @@ class WorkerStream:
     def start_reading(self) -> None:
         self._reader = asyncio.create_task(self._read())
 
+    async def connected(self) -> None:
+        """Waits until the server has been reached."""
+        async with asyncio.timeout(PATIENCE_S):
+            await self._channel.channel_ready()
+
     # --- what it sends --------------------------------------------------------------------------------------------
 
     async def send_bytes(self, data: bytes) -> None:

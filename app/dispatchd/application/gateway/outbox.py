@@ -126,14 +126,19 @@ class Outbox:
     # --- the writer and the loader --------------------------------------------------------------------------------
 
     async def take(self) -> list[Outbound | LoadedAssignment]:
-        """Waits for something to write and takes all there is."""
+        """Waits for something to write and takes all that goes into one write: everything for a batched stream, one
+        message for an ordered one. What is not taken can still be withdrawn."""
         if not self._at_once:
             self._something.clear()
             self._idle.set()
             await self._something.wait()
-        taken = list(self._at_once)
-        self._at_once.clear()
-        self._payload_bytes = 0
+        taken = [self._at_once.popleft()]
+        if not self._ordered:
+            taken += self._at_once
+            self._at_once.clear()
+        for message in taken:
+            if isinstance(message, Assignment):
+                self._payload_bytes -= len(message.execution.payload or b"")
         self._look_for_room()
         return taken
 
