@@ -46,6 +46,11 @@ class TcpProxy:
         self._held_answer = is_it
         self._lets_go.clear()
 
+    @property
+    def holds(self) -> bool:
+        """Whether `hold_once_before` has come into effect."""
+        return self._held_answer is None and not self._lets_go.is_set()
+
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.connections += 1
         try:

@@ -27,8 +27,8 @@ from dispatchd.domain.errors import DispatchdError, RegisterFirst, Unavailable
 
 NAME = "dispatchd.v1.WorkerService"
 METHOD = "Connect"
-LARGE_PAYLOADS_AT_ONCE = 8
-"""How many the gateway has in memory; each until it is written."""
+LARGE_PAYLOADS_AT_ONCE = 4
+"""How many the gateway has in memory, each until it is written: about 8 MiB apiece, with all the copies on the way."""
 
 LAST_WORDS = timedelta(seconds=1)
 _LAST_WORDS_S = LAST_WORDS.total_seconds()
