@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 import grpc
 import grpc.aio
 
+from dispatchd.sdk.worker.true_status import keep_true_status
 from dispatchd.v1 import dispatchd_pb2 as pb
 
 PATIENCE_S = 15.0
@@ -39,6 +40,7 @@ class WorkerStream:
             options += [("grpc.http2.lookahead_bytes", 64 * 1024), ("grpc.http2.bdp_probe", 0)]
         self._channel = grpc.aio.insecure_channel(address, options=options)
         self._call: Any = self._channel.stream_stream("/dispatchd.v1.WorkerService/Connect")()
+        keep_true_status(self._call)
         self._acks: asyncio.Queue[pb.WorkerAck] = asyncio.Queue()
         self._assignments: asyncio.Queue[pb.TaskAssignment] = asyncio.Queue()
         self._cancels: asyncio.Queue[pb.CancelSignal] = asyncio.Queue()
