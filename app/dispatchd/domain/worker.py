@@ -21,7 +21,7 @@ class WorkerStatus(StrEnum):
 
     @property
     def takes_work(self) -> bool:
-        return self in (WorkerStatus.READY, WorkerStatus.BUSY)
+        return self is WorkerStatus.READY or self is WorkerStatus.BUSY
 
 
 @dataclass(frozen=True, slots=True)

@@ -138,12 +138,12 @@ class Claimer:
         return found >= min(limits.BATCH_ITEMS, sum(demand.slots for demand in demands))
 
     def _free_sessions(self) -> "SessionsByCapabilities":
-        by_capabilities: defaultdict[tuple[str, ...], list[WorkerSession]] = defaultdict(list)
+        by_capabilities: defaultdict[tuple[str, ...], list[FreeSession]] = defaultdict(list)
         slots = 0
         for session in self._sessions():
-            if session.free_slots > 0:
-                by_capabilities[session.registration.capabilities].append(session)
-                slots += session.free_slots
+            if (free := session.free_slots) > 0:
+                by_capabilities[session.registration.capabilities].append((session, free))
+                slots += free
         metrics.SLOTS_FREE.set(slots)
         return by_capabilities
 
@@ -239,7 +239,7 @@ class Claimer:
         self, by_capabilities: "SessionsByCapabilities", choose: Callable[[Sequence[ReadyEntry]], Sequence[Offer]]
     ) -> list[ClaimedExecution]:
         capabilities = sorted({capability for group in by_capabilities for capability in group})
-        slots = sum(session.free_slots for group in by_capabilities.values() for session in group)
+        slots = sum(free for group in by_capabilities.values() for _, free in group)
         most = min(limits.BATCH_ITEMS, slots) + len(self._refused)
         return await self._store.claim_best(capabilities, most, choose, self._longest, INLINE_BYTES, self._region.fence)
 
@@ -279,7 +279,10 @@ class Claimer:
         _log.warning("claims that were not sent could not be returned", extra={"count": len(unsent)})
 
 
-SessionsByCapabilities = dict[tuple[str, ...], list[WorkerSession]]
+FreeSession = tuple[WorkerSession, int]
+"""A session and its free slots, looked at once a round: there may be thousands of them."""
+
+SessionsByCapabilities = dict[tuple[str, ...], list[FreeSession]]
 
 
 class _Placing:
@@ -289,9 +292,8 @@ class _Placing:
         self._heaps: dict[tuple[str, ...], list[tuple[float, int, int, WorkerSession]]] = {}
         for capabilities, sessions in by_capabilities.items():
             heap = [
-                (-session.free_slots / session.registration.slots, position, session.free_slots, session)
-                for position, session in enumerate(sessions)
-                if session.free_slots > 0
+                (-free / session.registration.slots, position, free, session)
+                for position, (session, free) in enumerate(sessions)
             ]
             heapq.heapify(heap)
             self._heaps[capabilities] = heap

@@ -54,6 +54,7 @@ class WorkerSession:
         self.is_draining = False
         self.is_doubtful = False
         self._lease = lease
+        self._half_lease_s = lease.total_seconds() / 2
         self._lease_until = _NEVER
         self.heard_at = time.monotonic()
         self._heartbeat_at = _NEVER
@@ -77,11 +78,12 @@ class WorkerSession:
     @property
     def free_slots(self) -> int:
         """How many assignments it may be sent now; none while it is silent for half its lease."""
-        if not self.is_open or self.is_draining or self.is_doubtful or not self.status.takes_work:
+        free = self.registration.slots - len(self.held) - len(self.earlier)
+        if free <= 0 or self.ended.done() or self.is_draining or self.is_doubtful:
             return 0
-        if time.monotonic() - self.heard_at > self._lease.total_seconds() / 2:
+        if not self.status.takes_work or time.monotonic() - self.heard_at > self._half_lease_s:
             return 0
-        return max(0, self.registration.slots - len(self.held) - len(self.earlier))
+        return free
 
     @property
     def lease_remaining(self) -> timedelta:
