@@ -1,8 +1,7 @@
 """Concurrent submits travel together, and every caller gets what is its own."""
 
 import asyncio
-from collections.abc import AsyncIterator, Coroutine
-from typing import Any
+from collections.abc import AsyncIterator, Iterator
 
 import grpc
 import pytest
@@ -63,12 +62,15 @@ class Callers:
     def submit(
         self, name: str, *, payload: bytes = b"x", timeout_s: float = 60.0, headers: Headers = ()
     ) -> asyncio.Task[v1.Job]:
-        item = v1.SubmitJobsItem(request=v1.SubmitJobRequest(idempotency_key=name, payload=payload))
-        deadline = asyncio.get_running_loop().time() + timeout_s
-        work: Coroutine[Any, Any, v1.Job] = self.gatherer.submit(item, deadline, headers)
-        task = asyncio.create_task(work, name=f"submit {name}")
+        task = asyncio.create_task(self.submit_here(name, payload, timeout_s, headers), name=f"submit {name}")
         self._tasks.append(task)
         return task
+
+    async def submit_here(
+        self, name: str, payload: bytes = b"x", timeout_s: float = 60.0, headers: Headers = ()
+    ) -> v1.Job:
+        item = v1.SubmitJobsItem(request=v1.SubmitJobRequest(idempotency_key=name, payload=payload))
+        return await self.gatherer.submit(item, asyncio.get_running_loop().time() + timeout_s, headers)
 
     async def all_waiting(self) -> None:
         """Let every task begun so far come to where it waits."""
@@ -87,8 +89,10 @@ async def flights() -> AsyncIterator[asyncio.TaskGroup]:
 
 
 @pytest.fixture
-def callers(wire: Wire, flights: asyncio.TaskGroup) -> Callers:
-    return Callers(wire, flights)
+def callers(wire: Wire, flights: asyncio.TaskGroup) -> Iterator[Callers]:
+    made = Callers(wire, flights)
+    yield made
+    made.gatherer.close()
 
 
 async def test_a_lone_submit_leaves_in_the_next_turn_of_the_loop(wire: Wire, callers: Callers) -> None:
@@ -122,18 +126,22 @@ async def test_submits_of_one_turn_of_the_loop_travel_together(wire: Wire, calle
     assert len(wire.calls) == 1
 
 
-async def test_callers_that_submit_again_at_once_come_along_with_the_next_call(wire: Wire, callers: Callers) -> None:
+async def test_callers_that_submit_again_at_once_come_along_with_those_that_waited(
+    wire: Wire, callers: Callers
+) -> None:
     async def two_in_a_row(name: str) -> None:
-        await callers.submit(f"{name}1")
-        await callers.submit(f"{name}2")
+        await callers.submit_here(f"{name}1")
+        await callers.submit_here(f"{name}2")
 
     rows = asyncio.gather(*(two_in_a_row(name) for name in "abc"))
     await wire.until_called(1)
+    waited = callers.submit("waited")
+    await callers.all_waiting()
     wire.answer(0)
     await wire.until_called(2)
-    assert sorted(wire.names(1)) == ["a2", "b2", "c2"]
+    assert sorted(wire.names(1)) == ["a2", "b2", "c2", "waited"]
     wire.answer(1)
-    await rows
+    await asyncio.gather(rows, waited)
 
 
 async def test_a_call_holds_at_most_a_thousand_items(wire: Wire, callers: Callers) -> None:

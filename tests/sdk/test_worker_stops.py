@@ -370,6 +370,28 @@ async def test_a_loop_blocked_beyond_the_stall_limit_loses_its_stream_and_comes_
         assert {result.execution_id for result in results} == {"thread", "blocked"}
 
 
+async def test_a_stream_that_registers_while_the_loop_is_stalled_is_closed_again(
+    gateway: ScriptedGateway, control_plane: ScriptedControlPlane
+) -> None:
+    worker = Worker(gateway.target, worker_id="w1", stall_limit=0.4)
+    other = OtherLoop(worker, control_plane)
+    async with other.serving():
+        stream = await gateway.register()
+        stream.assign("blocked", job_type="report.block")
+        assert await asyncio.to_thread(other.is_blocked.wait, 10)
+        stream.end(NO_STREAM)
+        late = await gateway.accept()
+        begin = asyncio.get_running_loop().time()
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(late.is_over.wait(), 1.0)
+        assert asyncio.get_running_loop().time() - begin > 0.5
+        await late.register()
+        await asyncio.wait_for(late.is_closed_by_worker.wait(), 20)
+        other.may_go_on.set()
+        stream = await gateway.register()
+        assert list(stream.registration.held_execution_ids) == ["blocked"]
+
+
 # Drain.
 
 

@@ -85,6 +85,8 @@ class Link:
         self._last_trouble = ""
         self._backoff.reset()
         self._news.set()
+        if not self._may_connect.is_set():
+            stream.close()
 
     def ended(self, stream: WorkerStream) -> None:
         """A stream has ended, and says how."""
