@@ -36,6 +36,9 @@ class GrpcServer:
             maximum_concurrent_rpcs=CONCURRENT_CALLS,
             options=[
                 ("grpc.so_reuseport", 0),
+                # A burst of calls waits for its turn; gRPC's own bounds (1,000 and 3,000) would drop it as CANCELLED.
+                ("grpc.server.max_pending_requests", CONCURRENT_CALLS),
+                ("grpc.server.max_pending_requests_hard_limit", CONCURRENT_CALLS),
                 ("grpc.max_receive_message_length", limits.REQUEST_BYTES),
                 ("grpc.keepalive_time_ms", 30_000),
                 ("grpc.keepalive_timeout_ms", 10_000),
