@@ -11,13 +11,13 @@ Woken by a commit that made something ready, by a freed slot, by a registration;
 """
 
 import asyncio
-import heapq
 import logging
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import timedelta
 
+from dispatchd.application.gateway.placing import FreeSession, Placing, SessionsByCapabilities
 from dispatchd.application.gateway.session import WorkerSession
 from dispatchd.application.group_commit import execute_isolated
 from dispatchd.application.loops import Wakeable, forever
@@ -44,9 +44,6 @@ LOOK_EVERY = timedelta(seconds=1)
 LOOK_WITHOUT_HINTS_EVERY = timedelta(milliseconds=100)
 INLINE_BYTES = 64 * 1024
 """Larger payloads are read when their turn to be written comes, so that claims stay small in memory."""
-
-MOST_DEMANDS = 1_000
-"""Sets of capabilities that are asked for at once; they take turns."""
 
 _AVOID_S = 10.0
 _GIVE_BACK_TRIES = 10
@@ -116,10 +113,10 @@ class Claimer:
             finally:
                 self.claiming.clear()
 
-    async def _claim(self, by_capabilities: "SessionsByCapabilities") -> bool:
-        placing = _Placing(by_capabilities, self._turn)
+    async def _claim(self, by_capabilities: SessionsByCapabilities) -> bool:
+        placing = Placing(by_capabilities, self._turn)
         demands = placing.demands()
-        self._turn += max(1, len(demands) - len(by_capabilities) + 1)
+        self._turn += 1 if len(demands) == len(by_capabilities) else len(demands)
         try:
             claimed, found = await self._claim_from_hints(placing, demands)
             source = "redis"
@@ -137,7 +134,7 @@ class Claimer:
         await self._deliver(claimed)
         return found >= min(limits.BATCH_ITEMS, sum(demand.slots for demand in demands))
 
-    def _free_sessions(self) -> "SessionsByCapabilities":
+    def _free_sessions(self) -> SessionsByCapabilities:
         by_capabilities: defaultdict[tuple[str, ...], list[FreeSession]] = defaultdict(list)
         slots = 0
         for session in self._sessions():
@@ -148,7 +145,7 @@ class Claimer:
         return by_capabilities
 
     async def _claim_from_hints(
-        self, placing: "_Placing", demands: Sequence[Demand]
+        self, placing: Placing, demands: Sequence[Demand]
     ) -> tuple[list[ClaimedExecution], int]:
         """What was claimed, and how many entries were found."""
         popped = await self._queue.pop(demands, self._region.row.epoch)
@@ -208,15 +205,13 @@ class Claimer:
         except HintsUnavailable:
             _log.debug("popped entries were not put back; the repairer finds them")
 
-    async def _claim_from_database(
-        self, by_capabilities: "SessionsByCapabilities"
-    ) -> tuple[list[ClaimedExecution], int]:
+    async def _claim_from_database(self, by_capabilities: SessionsByCapabilities) -> tuple[list[ClaimedExecution], int]:
         """What was claimed, and how many were tried."""
         chosen: list[Offer] = []
 
         def choose(entries: Sequence[ReadyEntry]) -> Sequence[Offer]:
             acceptable = [entry for entry in entries if entry.execution_id not in self._refused]
-            chosen[:] = _Placing(self._free_sessions()).place_ready(acceptable)
+            chosen[:] = Placing(self._free_sessions()).place_ready(acceptable)
             self.claiming.update(offer.entry.execution_id for offer in chosen)
             return chosen
 
@@ -236,7 +231,7 @@ class Claimer:
         return claimed, len(chosen)
 
     async def _claim_best(
-        self, by_capabilities: "SessionsByCapabilities", choose: Callable[[Sequence[ReadyEntry]], Sequence[Offer]]
+        self, by_capabilities: SessionsByCapabilities, choose: Callable[[Sequence[ReadyEntry]], Sequence[Offer]]
     ) -> list[ClaimedExecution]:
         capabilities = sorted({capability for group in by_capabilities for capability in group})
         slots = sum(free for group in by_capabilities.values() for _, free in group)
@@ -277,66 +272,3 @@ class Claimer:
             else:
                 return
         _log.warning("claims that were not sent could not be returned", extra={"count": len(unsent)})
-
-
-FreeSession = tuple[WorkerSession, int]
-"""A session and its free slots, looked at once a round: there may be thousands of them."""
-
-SessionsByCapabilities = dict[tuple[str, ...], list[FreeSession]]
-
-
-class _Placing:
-    """Spreads entries over sessions: within a gateway the emptiest session that can do it gets it."""
-
-    def __init__(self, by_capabilities: SessionsByCapabilities, turn: int = 0) -> None:
-        self._heaps: dict[tuple[str, ...], list[tuple[float, int, int, WorkerSession]]] = {}
-        for capabilities, sessions in by_capabilities.items():
-            heap = [
-                (-free / session.registration.slots, position, free, session)
-                for position, (session, free) in enumerate(sessions)
-            ]
-            heapq.heapify(heap)
-            self._heaps[capabilities] = heap
-        self._turn = turn
-
-    def demands(self) -> list[Demand]:
-        """Free slots by capabilities. Each turn begins with another group: a batch may not reach all of them."""
-        groups = list(self._heaps.items())
-        start = self._turn % len(groups) if groups else 0
-        return [
-            Demand(capabilities, min(limits.BATCH_ITEMS, slots))
-            for capabilities, heap in (groups[start:] + groups[:start])[:MOST_DEMANDS]
-            if (slots := sum(free for _, _, free, _ in heap)) > 0
-        ]
-
-    def place_popped(self, demands: Sequence[Demand], popped: Sequence[Sequence[ReadyEntry]]) -> list[Offer]:
-        return [
-            Offer(entry, session.session_id)
-            for demand, entries in zip(demands, popped, strict=True)
-            for entry in entries
-            if (session := self._take_emptiest([demand.capabilities])) is not None
-        ]
-
-    def place_ready(self, entries: Sequence[ReadyEntry]) -> list[Offer]:
-        """Places the best entries of several capabilities, best first, as far as there are slots."""
-        offers: list[Offer] = []
-        for entry in sorted(entries, key=lambda e: (-e.priority, e.due_at, e.execution_id)):
-            able = [capabilities for capabilities in self._heaps if entry.capability in capabilities]
-            session = self._take_emptiest(able)
-            if session is not None:
-                offers.append(Offer(entry, session.session_id))
-            if len(offers) == limits.BATCH_ITEMS:
-                break
-        return offers
-
-    def _take_emptiest(self, groups: Sequence[tuple[str, ...]]) -> WorkerSession | None:
-        heaps = [self._heaps[group] for group in groups if self._heaps[group]]
-        if not heaps:
-            return None
-        heap = min(heaps, key=lambda candidates: candidates[0][:2])
-        _, position, free, session = heap[0]
-        if free > 1:
-            heapq.heapreplace(heap, (-(free - 1) / session.registration.slots, position, free - 1, session))
-        else:
-            heapq.heappop(heap)
-        return session
