@@ -1,7 +1,8 @@
 """The connection to Redis: short timeouts, and the one place where its errors are translated."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from datetime import timedelta
 from pathlib import Path
 
@@ -35,7 +36,9 @@ def open_redis(
         db=db,
         ssl=tls,
         ssl_ca_certs=None if tls_ca_file is None else str(tls_ca_file),
-        socket_timeout=TIMEOUT.total_seconds(),
+        # The client's own timeout would run each write as a task and, on Python 3.11, now and then swallow the
+        # cancellation of its caller: a loop went on for ever, and the process did not stop.
+        socket_timeout=None,
         socket_connect_timeout=TIMEOUT.total_seconds(),
         retry=Retry(NoBackoff(), 0),
         max_connections=connections,
@@ -43,11 +46,12 @@ def open_redis(
     )
 
 
-@contextmanager
-def translated() -> Iterator[None]:
-    """Turns every failure of Redis into HintsUnavailable."""
+@asynccontextmanager
+async def hints() -> AsyncIterator[None]:
+    """Around the calls of Redis: bounds them, and turns every failure into HintsUnavailable."""
     try:
-        yield
+        async with asyncio.timeout(TIMEOUT.total_seconds()):
+            yield
     except (RedisError, OSError, TimeoutError) as exc:
         metrics.REDIS_UP.set(0)
         raise HintsUnavailable(f"Redis can't be used: {type(exc).__name__}") from exc

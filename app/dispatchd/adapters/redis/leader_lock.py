@@ -4,7 +4,7 @@ from datetime import timedelta
 
 from redis.asyncio import Redis
 
-from dispatchd.adapters.redis.connection import translated
+from dispatchd.adapters.redis.connection import hints
 from dispatchd.adapters.redis.scripts import read_script
 
 LOCK_LIFETIME = timedelta(seconds=2)
@@ -20,11 +20,11 @@ class RedisLeaderLock:
         self._release = redis.register_script(read_script("release"))
 
     async def acquire_or_renew(self) -> bool:
-        with translated():
+        async with hints():
             return bool(
                 await self._lead(keys=[self._key], args=[self._owner, round(LOCK_LIFETIME.total_seconds() * 1000)])
             )
 
     async def release(self) -> None:
-        with translated():
+        async with hints():
             await self._release(keys=[self._key], args=[self._owner])

@@ -17,7 +17,7 @@ from uuid import UUID
 
 from redis.asyncio import Redis
 
-from dispatchd.adapters.redis.connection import translated
+from dispatchd.adapters.redis.connection import hints
 from dispatchd.adapters.redis.scripts import read_script
 from dispatchd.application.ports import Demand, HintsUnavailable, ReadyEntry
 from dispatchd.domain import limits
@@ -27,6 +27,8 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
 _DUE_DIGITS = 16
 _MEMBER_DIGITS = _DUE_DIGITS + 32
+_AT_ONCE = 2_000
+"""Entries in one round trip, which has half a second."""
 
 
 class RedisReadyQueue:
@@ -46,13 +48,11 @@ class RedisReadyQueue:
         await self._add(entries, wakes=False)
 
     async def _add(self, entries: Sequence[ReadyEntry], *, wakes: bool) -> None:
-        if not entries:
-            return
-        by_queue: dict[str, dict[str, float]] = {}
-        for entry in entries:
-            by_queue.setdefault(entry.capability, {})[_member(entry)] = -entry.priority
-        with translated():
-            async with self._redis.pipeline(transaction=False) as pipeline:
+        for start in range(0, len(entries), _AT_ONCE):
+            by_queue: dict[str, dict[str, float]] = {}
+            for entry in entries[start : start + _AT_ONCE]:
+                by_queue.setdefault(entry.capability, {})[_member(entry)] = -entry.priority
+            async with hints(), self._redis.pipeline(transaction=False) as pipeline:
                 for capability, members in by_queue.items():
                     pipeline.zadd(self._queue_prefix + capability, members)
                 if wakes:
@@ -66,7 +66,7 @@ class RedisReadyQueue:
             arguments: list[str | int] = [epoch, self._queue_prefix, room]
             for demand, entries in zip(demands, popped, strict=True):
                 arguments += [demand.slots - len(entries), len(demand.capabilities), *demand.capabilities]
-            with translated():
+            async with hints():
                 answer = await self._pop(keys=[self._marker], args=arguments)
             if answer is None:
                 raise HintsUnavailable("the ready queues are not complete")
@@ -81,9 +81,9 @@ class RedisReadyQueue:
             # What was no entry is gone now, and takes nobody's place.
 
     async def remove(self, entries: Sequence[ReadyEntry]) -> None:
-        with translated():
-            async with self._redis.pipeline(transaction=False) as pipeline:
-                for entry in entries:
+        for start in range(0, len(entries), _AT_ONCE):
+            async with hints(), self._redis.pipeline(transaction=False) as pipeline:
+                for entry in entries[start : start + _AT_ONCE]:
                     pipeline.zrem(self._queue_prefix + entry.capability, _member(entry))
                 await pipeline.execute()
 
@@ -94,7 +94,7 @@ class RedisReadyQueue:
         for entry in entries:
             by_queue.setdefault(entry.capability, []).append(entry)
         missing: list[ReadyEntry] = []
-        with translated():
+        async with hints():
             for capability, queued in by_queue.items():
                 members = [_member(entry) for entry in queued]
                 scores = await self._redis.zmscore(self._queue_prefix + capability, members)
@@ -102,11 +102,11 @@ class RedisReadyQueue:
         return missing
 
     async def is_complete(self, epoch: int) -> bool:
-        with translated():
+        async with hints():
             return await self._redis.get(self._marker) == str(epoch).encode()
 
     async def mark_complete(self, epoch: int) -> None:
-        with translated():
+        async with hints():
             await self._redis.set(self._marker, epoch)
 
 

@@ -17,7 +17,7 @@ from uuid import UUID
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
-from dispatchd.adapters.redis.connection import translated
+from dispatchd.adapters.redis.connection import TIMEOUT, hints
 from dispatchd.adapters.redis.ready_queue import wake_channel
 from dispatchd.application.loops import forever
 from dispatchd.domain.ids import ExecutionId, JobId, SessionId
@@ -54,7 +54,7 @@ class RedisSignals:
         await self._publish(self.supersede, b"".join(session_id.bytes for session_id in session_ids))
 
     async def _publish(self, channel: str, message: bytes) -> None:
-        with translated():
+        async with hints():
             await self._redis.publish(channel, message)
 
 
@@ -87,12 +87,20 @@ async def listen(redis: Redis, handlers: Mapping[str, OnMessage], on_subscribed:
 
 async def _listen_once(redis: Redis, handlers: Mapping[str, OnMessage], on_subscribed: Callable[[], None]) -> None:
     async with redis.pubsub(ignore_subscribe_messages=True) as subscription:
-        await subscription.subscribe(*handlers)
+        async with asyncio.timeout(TIMEOUT.total_seconds()):
+            await subscription.subscribe(*handlers)
         on_subscribed()
+        was_silent = False
         while True:
             message = await subscription.get_message(timeout=_LISTEN_S)
             if message is None:
                 # Silence is normal; a ping tells it from a connection that is dead.
-                await subscription.ping()
-            elif message["type"] == "message":
+                if was_silent:
+                    raise TimeoutError("no answer to a ping")
+                was_silent = True
+                async with asyncio.timeout(TIMEOUT.total_seconds()):
+                    await subscription.ping()
+                continue
+            was_silent = False
+            if message["type"] == "message":
                 handlers[message["channel"].decode()](message["data"])
