@@ -9,6 +9,7 @@ from typing import Any
 
 import asyncpg
 import pytest
+from redis.asyncio import Redis
 
 from dispatchd.adapters.postgres.claims import PostgresClaimStore
 from dispatchd.adapters.postgres.database import Database
@@ -68,11 +69,12 @@ async def open_stores(
     prefix: str = PREFIX,
 ) -> AsyncIterator[Stores]:
     """Opens a pool and builds the stores; without an address there is no Redis. The announcer's loop does not run."""
-    host, _, port = redis_address.partition(":")
-    redis = open_redis(host, int(port))
-    queue, signals = RedisReadyQueue(redis, prefix), RedisSignals(redis, prefix)
-    announcer = Announcer(queue, signals)
-    async with Database(url, connections=connections, application_name="stores") as database:
+    async with (
+        redis_at(redis_address) as redis,
+        Database(url, connections=connections, application_name="stores") as database,
+    ):
+        queue, signals = RedisReadyQueue(redis, prefix), RedisSignals(redis, prefix)
+        announcer = Announcer(queue, signals)
         region = RegionWatch(PostgresRegionStore(database), fence)
         await region.look()
         settlements = PostgresSettlementStore(database)
@@ -90,7 +92,17 @@ async def open_stores(
             Settler(settlements, announcer, region, ids, chance=lambda: chance),
             signals,
         )
-    await redis.aclose()
+
+
+@asynccontextmanager
+async def redis_at(address: str) -> AsyncIterator[Redis]:
+    """A client as the roles have it, whether anybody listens at `host:port` or not."""
+    host, _, port = address.partition(":")
+    client = open_redis(host, int(port))
+    try:
+        yield client
+    finally:
+        await client.aclose()
 
 
 def wait_long_for_locks(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,6 +11,7 @@ from dispatchd.application.ports import Decision, Followed, LockedExecution, Not
 from dispatchd.application.region_watch import RegionWatch
 from dispatchd.domain import limits
 from dispatchd.domain.errors import Unavailable
+from dispatchd.domain.execution import EndReason
 from dispatchd.domain.ids import ExecutionId, IdGenerator, format_execution_id, format_job_id
 from dispatchd.domain.settlement import Ending, settle
 from dispatchd.telemetry import metrics
@@ -88,7 +89,7 @@ class Settler:
         return [1 if execution_id in ended else 0 for execution_id in execution_ids]
 
     def announce(self, decisions: Sequence[Decision], followed: Sequence[Followed]) -> None:
-        """After the commit: counts, logs, and tells who waits."""
+        """After the commit: counts, logs, and tells who waits and whose time is over."""
         delays = {
             decision.next_id: decision.settlement.next_execution.delay
             for decision in decisions
@@ -107,6 +108,9 @@ class Settler:
         for job_state, count in Counter(d.settlement.job_state for d in finished).items():
             metrics.JOBS_FINISHED.labels(state=job_state).inc(count)
         for decision in decisions:
+            execution = decision.execution
+            if decision.settlement.end_reason is EndReason.TIMED_OUT and execution.session_id is not None:
+                self._announcer.canceled(execution.execution_id, execution.session_id, "the attempt timed out")
             if decision.settlement.error_message:
                 _log_end(decision)
 

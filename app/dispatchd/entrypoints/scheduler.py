@@ -36,7 +36,6 @@ async def serve(settings: Settings, backends: Backends, stop: asyncio.Event) -> 
     reaper = LeaseReaper(
         store,
         settler,
-        announcer,
         region,
         leadership,
         lease=settings.lease_duration,

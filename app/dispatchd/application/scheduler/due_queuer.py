@@ -29,7 +29,8 @@ class DueQueuer:
         self._leadership = leadership
         self._longest_sleep = longest_sleep
         self._wake = Wakeable()
-        self._pause = timedelta(0)
+        self._pause = longest_sleep
+        """How long it sleeps, or the longest while it looks: a wake-up that comes meanwhile is never too late."""
 
     def due_in(self, delay: timedelta) -> None:
         """Something becomes due in `delay`: look then, if that is earlier than planned."""
@@ -46,9 +47,8 @@ class DueQueuer:
 
     async def _tick(self) -> None:
         await self._leadership.wait_until_acting()
-        if not self._region.may_change:
-            self._pause = self._longest_sleep
-        else:
+        self._pause = self._longest_sleep
+        if self._region.may_change:
             due = await self._store.queue_due(BATCH, self._region.fence)
             self._announcer.ready(due)
             self._pause = timedelta(0) if len(due) == BATCH else await self._until_next()

@@ -15,7 +15,6 @@ import time
 from collections.abc import Callable
 from datetime import timedelta
 
-from dispatchd.application.announcer import Announcer
 from dispatchd.application.loops import Wakeable, forever
 from dispatchd.application.ports import LockedExecution, RecoveryStore
 from dispatchd.application.region_watch import RegionWatch
@@ -36,7 +35,6 @@ class LeaseReaper:
         self,
         store: RecoveryStore,
         settler: Settler,
-        announcer: Announcer,
         region: RegionWatch,
         leadership: Leadership,
         *,
@@ -46,7 +44,6 @@ class LeaseReaper:
     ) -> None:
         self._store = store
         self._settler = settler
-        self._announcer = announcer
         self._region = region
         self._leadership = leadership
         self._lease = lease
@@ -75,20 +72,9 @@ class LeaseReaper:
             )
         to_recover = await self._store.executions_to_recover(BATCH)
         if to_recover:
-            await self._settler.settle(to_recover, self._judge)
+            await self._settler.settle(to_recover, judge)
         if len(expired) < BATCH and len(to_recover) < BATCH:
             await self._pause.sleep(await self._until_next())
-
-    def _judge(self, execution: LockedExecution) -> Ending | None:
-        if not execution.state.is_live:
-            return None
-        if execution.session_over:
-            return LeaseLost(f"lease lost: worker {execution.worker_id} was not heard in time")
-        if execution.is_overdue:
-            if execution.session_id is not None:
-                self._announcer.canceled(execution.execution_id, execution.session_id, "the attempt timed out")
-            return TimedOut("the attempt took longer than its timeout")
-        return None
 
     async def _grace_remaining(self) -> timedelta:
         clock = await self._store.clock()
@@ -103,3 +89,14 @@ class LeaseReaper:
         if delay is None:
             return self._longest_sleep
         return min(max(delay, SHORTEST_SLEEP), self._longest_sleep)
+
+
+def judge(execution: LockedExecution) -> Ending | None:
+    """How the server ends an execution whose worker did not, or None to leave it alone."""
+    if not execution.state.is_live:
+        return None
+    if execution.session_over:
+        return LeaseLost(f"lease lost: worker {execution.worker_id} was not heard in time")
+    if execution.is_overdue:
+        return TimedOut("the attempt took longer than its timeout")
+    return None
