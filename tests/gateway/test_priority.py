@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 
 import pytest
@@ -131,11 +131,24 @@ async def test_priority_is_strict_across_gateways(site: Site, jobs: Client, gate
 
 async def test_the_emptiest_worker_of_a_gateway_gets_it(jobs: Client, gateway: RunningRole) -> None:
     async with workers(gateway.address, 4, slots=3) as streams:
+        # A look that began before all were there may not have seen the last ones.
+        await jobs.submit()
+        await finish_one(streams)
         for already in range(3):
             for _ in streams:
                 await jobs.submit()
             taken = [await stream.assignment() for stream in streams]
             assert len({assignment.job_id for assignment in taken}) == 4, f"one each, beside {already} that each has"
+
+
+async def finish_one(streams: Sequence[WorkerStream]) -> None:
+    """Waits for an assignment to any of them, and finishes it."""
+
+    async def holder() -> WorkerStream | None:
+        return next((stream for stream in streams if stream.has_assignment), None)
+
+    stream = await eventually(holder, "one of them has an assignment")
+    await stream.finish((await stream.assignment()).execution_id)
 
 
 # --- when ---------------------------------------------------------------------------------------------------------

@@ -54,6 +54,7 @@ async def serve(settings: Settings, backends: Backends, stop: asyncio.Event) -> 
         gateway=settings.instance_id,
         lease=settings.lease_duration,
         most_sessions=settings.sessions,
+        database_turns=max(1, settings.database_connections // 3),
     )
     claimer = Claimer(claims, backends.queue, settler, region, streams.sessions, settings.max_execution_time)
     streams.claimer = claimer
@@ -108,3 +109,4 @@ async def serve(settings: Settings, backends: Backends, stop: asyncio.Event) -> 
             await streams.drain(settings.shutdown_timeout)
         finally:
             await server.stop(worker_service.LAST_WORDS)
+            await streams.all_told(worker_service.LAST_WORDS)

@@ -99,7 +99,7 @@ class WorkerService:
         try:
             await self._serve_session(session, stream)
         finally:
-            await asyncio.shield(self._streams.closed(session))
+            await self._streams.close(session)
 
     async def _serve_session(self, session: WorkerSession, stream: ByteStream) -> None:
         reader = asyncio.create_task(self._read(session, stream), name=f"reader {session.worker_id}")

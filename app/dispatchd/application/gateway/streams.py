@@ -10,8 +10,11 @@
 import asyncio
 import logging
 import time
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import AsyncIterator, Coroutine, Iterable, Sequence
+from contextlib import asynccontextmanager
 from datetime import timedelta
+from typing import Any
 
 from dispatchd.application.announcer import Announcer
 from dispatchd.application.gateway.claimer import Claimer
@@ -26,6 +29,7 @@ from dispatchd.application.gateway.messages import (
 from dispatchd.application.gateway.reports import ReportCollector
 from dispatchd.application.gateway.session import WorkerSession
 from dispatchd.application.ports import (
+    DatabaseUnavailable,
     DecideOmitted,
     Decision,
     LockedExecution,
@@ -53,6 +57,8 @@ from dispatchd.telemetry import metrics
 
 _TRIES = 5
 _REST_LOOK_S = 0.05
+_TURN_S = 2.0
+_CLOSING_S = 1.0
 _UNCLEAR_S = 3.0
 """Longer than the database works on a statement: what was unclear is settled by then."""
 
@@ -76,6 +82,7 @@ class WorkerStreams:
         gateway: str,
         lease: timedelta,
         most_sessions: int,
+        database_turns: int,
     ) -> None:
         self._store = store
         self._reports = reports
@@ -87,7 +94,9 @@ class WorkerStreams:
         self._lease = lease
         self._most_sessions = most_sessions
         self._sessions: dict[SessionId, WorkerSession] = {}
-        self._capabilities: set[str] = set()
+        self._capabilities: Counter[str] = Counter()
+        self._turns = asyncio.Semaphore(database_turns)
+        self._closing: set[asyncio.Task[None]] = set()
         self._is_draining = False
         self.claimer: Claimer | None = None
         """Set once by the role: claimer and streams know each other."""
@@ -117,7 +126,7 @@ class WorkerStreams:
             else:
                 await self.handle(session, first)
         except BaseException:
-            await asyncio.shield(self.closed(session))
+            await self.close(session)
             raise
         self._wake()
         return session
@@ -131,13 +140,17 @@ class WorkerStreams:
                 check_worker_id(worker_id)
             case Reports(reports=reports):
                 execution_id = reports[0].execution_id if reports else None
-                found = None if execution_id is None else await self._store.worker_of(execution_id)
+                found = None
+                if execution_id is not None:
+                    async with self._turn():
+                        found = await self._store.worker_of(execution_id)
                 if found is None:
                     raise RegisterFirst("the execution is unknown")
                 worker_id = found
             case _:
                 raise RegisterFirst("a stream begins with a registration, a heartbeat or a result")
-        row = await self._store.registry_row(worker_id)
+        async with self._turn():
+            row = await self._store.registry_row(worker_id)
         if row is None:
             raise RegisterFirst(f"worker {worker_id!r} is not in the registry")
         return Registration(row.worker_id, row.capabilities, row.slots, row.labels)
@@ -156,18 +169,18 @@ class WorkerStreams:
             decisions[:] = [self._settler.decision(execution, ending) for execution in omitted]
             return decisions
 
-        sent_at = time.monotonic()
         try:
-            opened = await self._open_in_store(new, decide_omitted)
-        except asyncio.CancelledError:
+            sent_at, opened = await self._open_in_store(new, decide_omitted)
+        except (asyncio.CancelledError, DatabaseUnavailable):
             # The row may stand all the same, now or in a moment; without a stream it must not look like an open one.
-            await asyncio.shield(self._note_closed_surely(session))
+            self._later(self._note_closed_surely(session))
             raise
         session.opened(sent_at, opened.resumed, opened.earlier)
         self._settler.announce(decisions, opened.followed)
         self._displace(session, opened)
         self._sessions[session.session_id] = session
-        self._count_sessions()
+        self._capabilities.update(registration.capabilities)
+        metrics.STREAMS_OPEN.set(len(self._sessions))
         if self._is_draining:
             # The drain began while the registration was under way.
             session.drain(_STOPPING)
@@ -186,16 +199,32 @@ class WorkerStreams:
         )
         return session
 
-    async def _open_in_store(self, new: NewSession, decide_omitted: DecideOmitted) -> OpenedSession:
-        for attempt in range(_TRIES):
-            try:
-                return await self._store.open(new, decide_omitted, self._region.fence)
-            except NotPermitted as exc:
-                raise await self._region.explain(exc) from exc
-            except TransientConflict:
-                if attempt == _TRIES - 1:
-                    raise
+    async def _open_in_store(self, new: NewSession, decide_omitted: DecideOmitted) -> tuple[float, OpenedSession]:
+        """When the registration was sent that was committed (`time.monotonic()`), and what it brought about."""
+        async with self._turn():
+            for attempt in range(_TRIES):
+                sent_at = time.monotonic()
+                try:
+                    return sent_at, await self._store.open(new, decide_omitted, self._region.fence)
+                except NotPermitted as exc:
+                    raise await self._region.explain(exc) from exc
+                except TransientConflict:
+                    if attempt == _TRIES - 1:
+                        raise
         raise AssertionError("unreachable")
+
+    @asynccontextmanager
+    async def _turn(self) -> AsyncIterator[None]:
+        """Few workers at a time register or leave in the database: renewals, claims and results need it too."""
+        try:
+            async with asyncio.timeout(_TURN_S):
+                await self._turns.acquire()
+        except TimeoutError:
+            raise Unavailable("too many workers come and go at once: connect again") from None
+        try:
+            yield
+        finally:
+            self._turns.release()
 
     def _displace(self, session: WorkerSession, opened: OpenedSession) -> None:
         displaced = [earlier.session_id for earlier in opened.displaced]
@@ -214,11 +243,31 @@ class WorkerStreams:
                 },
             )
 
-    async def closed(self, session: WorkerSession) -> None:
-        """The stream is gone. The lease runs on; what was claimed but not written is given back."""
+    async def close(self, session: WorkerSession) -> None:
+        """The stream is gone. The lease runs on; what was claimed but not written is given back, and the database told:
+        within a second as a rule, and later while the database is slow."""
         session.end(Unavailable("the stream is closed"))
-        self._sessions.pop(session.session_id, None)
-        self._count_sessions()
+        if self._sessions.pop(session.session_id, None) is None:
+            return
+        self._capabilities.subtract(session.registration.capabilities)
+        self._capabilities = +self._capabilities
+        metrics.STREAMS_OPEN.set(len(self._sessions))
+        await asyncio.wait({self._later(self._tell_closed(session))}, timeout=_CLOSING_S)
+
+    async def all_told(self, longest: timedelta) -> None:
+        """Waits until the database has been told of every stream that is gone, but no longer than this."""
+        if self._closing:
+            await asyncio.wait(self._closing, timeout=longest.total_seconds())
+        for task in self._closing:
+            task.cancel()
+
+    def _later(self, work: Coroutine[Any, Any, None]) -> "asyncio.Task[None]":
+        task = asyncio.create_task(work, name="closing")
+        self._closing.add(task)
+        task.add_done_callback(self._closing.discard)
+        return task
+
+    async def _tell_closed(self, session: WorkerSession) -> None:
         unsent = {execution_id: session.session_id for execution_id, held in session.held.items() if not held.was_sent}
         if unsent and self.claimer is not None:
             await self.claimer.give_back(unsent)
@@ -231,7 +280,8 @@ class WorkerStreams:
 
     async def _note_closed(self, session: WorkerSession) -> None:
         try:
-            await self._store.close([session.session_id], self._region.fence)
+            async with self._turn():
+                await self._store.close([session.session_id], self._region.fence)
         except DispatchdError as exc:
             _log.info("a closed stream could not be noted: %s", exc, extra={"worker_id": session.worker_id})
 
@@ -267,9 +317,12 @@ class WorkerStreams:
     async def _register_again(self, session: WorkerSession, registration: Registration) -> None:
         _check_same_worker(session, registration.worker_id)
         check_registration(registration)
-        await self._store.update_registration(session.session_id, registration, self._region.fence)
+        async with self._turn():
+            await self._store.update_registration(session.session_id, registration, self._region.fence)
+        self._capabilities.subtract(session.registration.capabilities)
         session.update(registration)
-        self._count_sessions()
+        self._capabilities.update(registration.capabilities)
+        self._capabilities = +self._capabilities
         session.outbox.answer(session.outbox.expect_ack(), session.lease_ack("registration updated"))
         self._wake()
 
@@ -277,7 +330,7 @@ class WorkerStreams:
 
     def ready(self, capabilities: Iterable[str]) -> None:
         """Something became ready for these capabilities."""
-        if not self._capabilities.isdisjoint(capabilities):
+        if not self._capabilities.keys().isdisjoint(capabilities):
             self._wake()
 
     def superseded(self, session_id: SessionId) -> None:
@@ -334,12 +387,6 @@ class WorkerStreams:
         for session in self.sessions():
             if not session.registration.resumes and session.is_at_rest:
                 session.end(Unavailable(f"{_STOPPING}: connect again"))
-
-    def _count_sessions(self) -> None:
-        metrics.STREAMS_OPEN.set(len(self._sessions))
-        self._capabilities = {
-            capability for session in self._sessions.values() for capability in session.registration.capabilities
-        }
 
     def _wake(self) -> None:
         if self.claimer is not None:
