@@ -6,7 +6,6 @@ from datetime import timedelta
 
 from dispatchd.adapters.redis.leader_lock import RedisLeaderLock
 from dispatchd.adapters.redis.signals import listen
-from dispatchd.application.ports import RecoveryStore
 from dispatchd.application.scheduler.due_queuer import DueQueuer
 from dispatchd.application.scheduler.leadership import Leadership
 from dispatchd.application.scheduler.lease_reaper import LeaseReaper
@@ -27,12 +26,10 @@ async def leadership_at(redis_address: str) -> AsyncIterator[Leadership]:
 
 
 @asynccontextmanager
-async def queuing(
-    stores: Stores, redis_address: str, *, longest_sleep: timedelta = HOUR, store: RecoveryStore | None = None
-) -> AsyncIterator[DueQueuer]:
+async def queuing(stores: Stores, redis_address: str, *, longest_sleep: timedelta = HOUR) -> AsyncIterator[DueQueuer]:
     """Runs the queuer of due executions, which hears what other processes say."""
     async with redis_at(redis_address) as redis, leadership_at(redis_address) as leadership:
-        queuer = DueQueuer(store or stores.recovery, stores.announcer, stores.region, leadership, longest_sleep)
+        queuer = DueQueuer(stores.recovery, stores.announcer, stores.region, leadership, longest_sleep)
 
         def due_earlier(message: bytes) -> None:
             queuer.due_in(timedelta(milliseconds=int(message)))

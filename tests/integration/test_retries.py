@@ -11,6 +11,7 @@ import pytest
 from dispatchd.adapters.postgres.recovery import PostgresRecoveryStore
 from dispatchd.application.ports import Demand
 from dispatchd.application.scheduler import due_queuer
+from dispatchd.application.scheduler.due_queuer import DueQueuer
 from dispatchd.application.submit_jobs import SubmitJobs
 from dispatchd.domain.ids import IdGenerator
 from dispatchd.domain.job import JobStatus
@@ -18,7 +19,7 @@ from dispatchd.domain.region import RegionFence
 from dispatchd.domain.retry import RetryPolicy
 from dispatchd.domain.settlement import Failed
 from dispatchd.domain.submission import Submission
-from scheduler_loops import queuing
+from scheduler_loops import HOUR, leadership_at, queuing
 from stores import FENCE, Stores, from_now, insert, new_job, open_stores, register, running, sql
 from waiting import eventually
 
@@ -155,8 +156,10 @@ async def test_a_wake_up_that_comes_while_it_looks_is_not_lost(
                 queuer.due_in(timedelta(seconds=0.2))
             return found
 
-    async with queuing(stores, redis_address, store=Overtaken(stores.database)) as queuer:
-        assert in_time(await became_ready(session, 1))
+    async with leadership_at(redis_address) as leadership:
+        queuer = DueQueuer(Overtaken(stores.database), stores.announcer, stores.region, leadership, HOUR)
+        async with running(queuer.run()):
+            assert in_time(await became_ready(session, 1))
 
 
 async def test_without_redis_it_looks_again_after_its_longest_sleep(
