@@ -3,10 +3,10 @@
 from collections.abc import AsyncIterator
 
 import pytest
-from scripted_control_plane import ScriptedControlPlane, scripted_control_plane
-from scripted_gateway import ScriptedGateway, scripted_gateway
 
 from dispatchd import AsyncClient
+from sdk.scripted_control_plane import ScriptedControlPlane, scripted_control_plane
+from sdk.scripted_gateway import ScriptedGateway, scripted_gateway
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ from google.rpc.status_pb2 import Status
 from dispatchd.v1 import dispatchd_pb2 as v1
 from dispatchd.v1 import dispatchd_pb2_grpc as rpc
 
-Answer = Callable[[Any, grpc.aio.ServicerContext], Awaitable[Any]]
+Answer = Callable[[Any, grpc.aio.ServicerContext[Any, Any]], Awaitable[Any]]
 
 
 class ScriptedControlPlane:
@@ -30,7 +30,7 @@ class ScriptedControlPlane:
     def of_type(self, kind: type[Any]) -> list[Any]:
         return [request for request in self.requests if isinstance(request, kind)]
 
-    async def answer(self, method: str, request: Any, context: grpc.aio.ServicerContext) -> Any:
+    async def answer(self, method: str, request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
         self.requests.append(request)
         self.headers.append({key: str(value) for key, value in context.invocation_metadata() or ()})
         answer = self.answers.get(method)
@@ -41,7 +41,7 @@ class ScriptedControlPlane:
 
 def _scripted(base: type[Any], methods: list[str], peer: ScriptedControlPlane) -> Any:
     def handler(method: str) -> Any:
-        async def handle(self: Any, request: Any, context: grpc.aio.ServicerContext) -> Any:
+        async def handle(self: Any, request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
             return await peer.answer(method, request, context)
 
         return handle
@@ -79,7 +79,9 @@ def stored(request: v1.SubmitJobRequest, number: int = 0) -> v1.Job:
     )
 
 
-async def store_all(request: v1.SubmitJobsRequest, context: grpc.aio.ServicerContext) -> v1.SubmitJobsResponse:
+async def store_all(
+    request: v1.SubmitJobsRequest, context: grpc.aio.ServicerContext[Any, Any]
+) -> v1.SubmitJobsResponse:
     """Answer every item with a job; the number in the payload becomes the job's id."""
     return v1.SubmitJobsResponse(
         results=[
@@ -91,7 +93,7 @@ async def store_all(request: v1.SubmitJobsRequest, context: grpc.aio.ServicerCon
 def refuse(code: grpc.StatusCode, message: str, *, field: str = "", retry_after_s: int = 0) -> Answer:
     """An answer that ends the call with a status and the google.rpc details that go with it."""
 
-    async def answer(request: Any, context: grpc.aio.ServicerContext) -> Any:
+    async def answer(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
         status = Status(code=code.value[0], message=message)
         if field:
             detail = AnyMessage()
@@ -113,7 +115,7 @@ def in_turn(*answers: Answer) -> Answer:
     """An answer for each call; the last one for all further calls."""
     left = list(answers)
 
-    async def answer(request: Any, context: grpc.aio.ServicerContext) -> Any:
+    async def answer(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
         return await (left.pop(0) if len(left) > 1 else left[0])(request, context)
 
     return answer
@@ -133,7 +135,7 @@ class Held:
         assert self._loop is not None, "nothing is held back yet"
         self._loop.call_soon_threadsafe(self._go.set)
 
-    async def __call__(self, request: Any, context: grpc.aio.ServicerContext) -> Any:
+    async def __call__(self, request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
         self._loop = asyncio.get_running_loop()
         self.arrived.set()
         self.arrived_in_server.set()

@@ -21,7 +21,7 @@ PATIENCE_S = 20.0
 class GatewayStream:
     """The server's end of one stream."""
 
-    def __init__(self, context: grpc.aio.ServicerContext) -> None:
+    def __init__(self, context: grpc.aio.ServicerContext[Any, Any]) -> None:
         self._context = context
         self._said: asyncio.Queue[v1.ConnectRequest] = asyncio.Queue()
         # None ends the stream, with `_ending` as its status, or with OK.

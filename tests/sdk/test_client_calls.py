@@ -8,7 +8,6 @@ from typing import Any
 
 import grpc
 import pytest
-from scripted_control_plane import Held, ScriptedControlPlane, in_turn, refuse, scripted_control_plane, store_all
 
 from dispatchd import (
     AsyncClient,
@@ -34,6 +33,7 @@ from dispatchd import (
 from dispatchd.sdk.client import waiting
 from dispatchd.sdk.loop_thread import LoopThread
 from dispatchd.v1 import dispatchd_pb2 as v1
+from sdk.scripted_control_plane import Held, ScriptedControlPlane, in_turn, refuse, scripted_control_plane, store_all
 
 worker = Worker(worker_id="never started")
 

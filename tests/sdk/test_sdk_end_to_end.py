@@ -10,8 +10,6 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
-from gates import Gate, ThreadGate
-from serving import serving
 
 from dispatchd import (
     AsyncClient,
@@ -35,6 +33,8 @@ from dispatchd import (
 from dispatchd.entrypoints.installation import Installation
 from dispatchd.entrypoints.role_process import RoleProcess
 from dispatchd.entrypoints.settings import Role
+from sdk.gates import Gate, ThreadGate
+from sdk.serving import serving
 
 LEASE_S = 2
 PATIENCE_S = 60

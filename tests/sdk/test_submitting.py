@@ -6,7 +6,6 @@ from typing import Any
 
 import grpc
 import pytest
-from scripted_control_plane import Held, ScriptedControlPlane, in_turn, refuse, store_all, stored
 
 from dispatchd import (
     AsyncClient,
@@ -23,6 +22,7 @@ from dispatchd import (
     Worker,
 )
 from dispatchd.v1 import dispatchd_pb2 as v1
+from sdk.scripted_control_plane import Held, ScriptedControlPlane, in_turn, refuse, store_all, stored
 
 worker = Worker(worker_id="never started")
 
@@ -38,6 +38,7 @@ def item_error(code: grpc.StatusCode, **details: Any) -> v1.SubmitJobsResult:
 
 async def only_request(peer: ScriptedControlPlane) -> v1.SubmitJobsItem:
     [request] = peer.of_type(v1.SubmitJobsRequest)
+    item: v1.SubmitJobsItem
     [item] = request.items
     return item
 

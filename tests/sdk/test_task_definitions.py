@@ -151,7 +151,7 @@ def test_a_worker_has_one_task_for_a_job_type() -> None:
     with pytest.raises(ValueError, match="already"):
         worker.task("report.render")(tick)
     with pytest.raises(TypeError, match="decorate a function"):
-        worker.task("report.other")(Report)
+        worker.task("report.other")(Report)  # type: ignore[arg-type]
 
 
 def test_default_worker_ids_differ() -> None:

@@ -10,9 +10,9 @@ from typing import Any
 
 import grpc
 import pytest
-from scripted_gateway import GatewayStream, ScriptedGateway
 
 from dispatchd.v1 import dispatchd_pb2 as v1
+from sdk.scripted_gateway import GatewayStream, ScriptedGateway
 
 PROGRAM = """
 import asyncio, logging, sys, time

@@ -9,14 +9,14 @@ from typing import Any
 
 import grpc
 import pytest
-from gates import Gate, ThreadGate
-from scripted_control_plane import Held, ScriptedControlPlane, store_all
-from scripted_gateway import ScriptedGateway
-from serving import serving
 
 from dispatchd import AsyncClient, ClientClosed, TaskContext, Worker
 from dispatchd.sdk.worker import drain as drain_module
 from dispatchd.v1 import dispatchd_pb2 as v1
+from sdk.gates import Gate, ThreadGate
+from sdk.scripted_control_plane import Held, ScriptedControlPlane, store_all
+from sdk.scripted_gateway import ScriptedGateway
+from sdk.serving import serving
 
 NO_STREAM = grpc.StatusCode.UNAVAILABLE
 # Long enough for a busy machine to keep it, short enough to wait for its end.

@@ -6,13 +6,13 @@ from datetime import UTC, datetime, timedelta
 
 import grpc
 import pytest
-from gates import Gate
-from scripted_gateway import ScriptedGateway
-from serving import serving
 
 from dispatchd import InvalidRequest, TaskContext, Unauthenticated, Worker, WorkerSuperseded
 from dispatchd.sdk.worker import stream as stream_module
 from dispatchd.v1 import dispatchd_pb2 as v1
+from sdk.gates import Gate
+from sdk.scripted_gateway import ScriptedGateway
+from sdk.serving import serving
 
 NO_STREAM = grpc.StatusCode.UNAVAILABLE
 
