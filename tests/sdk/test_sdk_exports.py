@@ -33,7 +33,7 @@ def test_every_name_can_be_imported_from_where_type_checkers_look(name: str) -> 
 
 def test_an_unknown_name_is_an_import_error() -> None:
     with pytest.raises(ImportError, match="Wroker"):
-        from dispatchd import Wroker  # noqa: F401
+        from dispatchd import Wroker  # type: ignore[attr-defined] # noqa: F401
 
 
 def test_importing_the_package_loads_neither_grpc_nor_pydantic() -> None:
