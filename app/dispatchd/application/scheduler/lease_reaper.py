@@ -25,6 +25,8 @@ from dispatchd.telemetry import metrics
 
 BATCH = 1_000
 SHORTEST_SLEEP = timedelta(milliseconds=50)
+LONGEST_SLEEP = timedelta(seconds=2)
+"""What begins while it sleeps ends no later than this after its time, however long the poll interval."""
 _log = logging.getLogger(__name__)
 
 
@@ -47,7 +49,7 @@ class LeaseReaper:
         self._region = region
         self._leadership = leadership
         self._lease = lease
-        self._longest_sleep = longest_sleep
+        self._longest_sleep = min(longest_sleep, LONGEST_SLEEP)
         self._last_database_failure = last_database_failure
         self._pause = Wakeable()
 
