@@ -86,7 +86,8 @@ async def listen(redis: Redis, handlers: Mapping[str, OnMessage], on_subscribed:
 
 
 async def _listen_once(redis: Redis, handlers: Mapping[str, OnMessage], on_subscribed: Callable[[], None]) -> None:
-    async with redis.pubsub(ignore_subscribe_messages=True) as subscription:
+    # Confirmations and the answers to pings are messages too: the library would show those it ignores as silence.
+    async with redis.pubsub() as subscription:
         async with asyncio.timeout(TIMEOUT.total_seconds()):
             await subscription.subscribe(*handlers)
         on_subscribed()
