@@ -380,7 +380,7 @@ class RecoveryStore(Protocol):
         """A page of a capability's ready executions in queue order."""
 
     async def delete_finished(self, states: Sequence[JobState], keep: timedelta, most: int, fence: RegionFence) -> int:
-        """Deletes a batch of ended jobs; returns how many."""
+        """Deletes a batch of ended jobs, bounded in bytes too; returns how many, 0 when there are none."""
 
     async def delete_sessions_and_workers(self, keep: timedelta, most: int, fence: RegionFence) -> int:
         """Deletes a batch of ended sessions and of workers unseen for so long; returns how many."""

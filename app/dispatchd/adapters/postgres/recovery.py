@@ -11,6 +11,9 @@ from dispatchd.domain.ids import ExecutionId, SessionId
 from dispatchd.domain.job import JobState
 from dispatchd.domain.region import RegionFence, RegionMode, RegionRow
 
+_DELETED_BYTES = 32 * 1024 * 1024
+"""Inputs and results that one transaction deletes; 1 GiB took longer than a statement may."""
+
 
 class PostgresRecoveryStore:
     """Fulfils `RecoveryStore`."""
@@ -75,6 +78,7 @@ class PostgresRecoveryStore:
                 states=list(states),
                 keep_us=microseconds(keep),
                 most=most,
+                most_bytes=_DELETED_BYTES,
                 **fence_values(fence),
             )
             job_ids = [row["job_id"] for row in rows]

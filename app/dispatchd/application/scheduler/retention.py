@@ -47,10 +47,10 @@ class RetentionSweeper:
         )
         for states, keep in kept:
             while self._region.may_change:
-                if await self._store.delete_finished(states, keep, BATCH, self._region.fence) < BATCH:
+                if not await self._store.delete_finished(states, keep, BATCH, self._region.fence):
                     break
                 await asyncio.sleep(_PAUSE_S)
         while self._region.may_change:
-            if await self._store.delete_sessions_and_workers(self._keep, BATCH, self._region.fence) < BATCH:
+            if not await self._store.delete_sessions_and_workers(self._keep, BATCH, self._region.fence):
                 break
             await asyncio.sleep(_PAUSE_S)

@@ -1,6 +1,6 @@
 -- name: lock_finished_jobs
 -- A batch of jobs that ended before the retention, the first to end first, locked; what belongs to them is deleted by
--- the next statements.
+-- the next statements. Bounded in bytes too, because a large input goes in many small pieces; one job goes in any case.
 with old as materialized (
     select f.job_id
     from unnest(:states::text[]) as s (state)
@@ -21,16 +21,26 @@ with old as materialized (
     limit :most::integer
 ),
 locked as materialized (
-    select j.job_id, j.state, j.finished_at
+    select j.job_id, j.state, j.finished_at, coalesce(pg_column_size(j.result), 0) as result_bytes
     from jobs j
     where j.job_id = any(array(select o.job_id from old o))
     order by j.job_id
     for update skip locked
+),
+sized as (
+    select
+        l.job_id,
+        sum(
+            l.result_bytes
+            + (select pg_column_size(i.payload) from job_inputs i where i.job_id = l.job_id)
+        ) over (order by l.job_id rows between unbounded preceding and 1 preceding) as bytes_before
+    from locked l
+    where l.state = any(:states::text[])
+      and l.finished_at < now() - :keep_us::bigint * interval '1 microsecond'
 )
-select l.job_id
-from locked l
-where l.state = any(:states::text[])
-  and l.finished_at < now() - :keep_us::bigint * interval '1 microsecond';
+select s.job_id
+from sized s
+where coalesce(s.bytes_before, 0) < :most_bytes::bigint;
 
 -- name: delete_jobs
 -- Deletes locked jobs with everything that belongs to them.
