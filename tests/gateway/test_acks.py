@@ -78,9 +78,7 @@ async def test_on_a_batched_stream_a_heartbeat_is_acked_at_once(
         assert (await stream.ack()).outcome == pb.ACK_OUTCOME_ACCEPTED
 
 
-async def test_a_database_that_is_stuck_delays_no_heartbeats_ack(
-    gateway: RunningRole, jobs: Client, facts: Facts
-) -> None:
+async def test_a_database_that_is_stuck_delays_no_heartbeats_ack(gateway: RunningRole, facts: Facts) -> None:
     async with worker(gateway.address) as one, worker(gateway.address) as other:
         await one.register()
         await other.register(features=[BATCHING])

@@ -54,7 +54,9 @@ async def test_nothing_is_assigned_after_the_signal(gateway: RunningRole, jobs: 
             await stream.assignment()
         gateway.ask_to_stop()
         await stream.drain_signal()
-        await stream.ended()
+        for _ in range(5):
+            await stream.beat()
+        await leave(stream)
         submitting.cancel()
         await asyncio.wait({submitting})
     kinds = [message.WhichOneof("payload") for message in stream.order]
@@ -153,7 +155,7 @@ async def test_a_stream_that_registers_while_the_drain_begins_is_told_too(
 
 @pytest.mark.parametrize("features", [(), FEATURES])
 async def test_a_claim_under_way_when_the_drain_begins_is_returned(
-    site: Site, gateway: RunningRole, jobs: Client, facts: Facts, features: tuple[pb.WorkerFeature, ...]
+    gateway: RunningRole, jobs: Client, facts: Facts, features: tuple[pb.WorkerFeature, ...]
 ) -> None:
     async with worker(gateway.address) as stream:
         await stream.register(slots=2, features=features, process_id="p" if features else "")
@@ -165,7 +167,9 @@ async def test_a_claim_under_way_when_the_drain_begins_is_returned(
             await facts.blocked("claim_executions")
             gateway.ask_to_stop()
             await not_serving(gateway)
-        await stream.result(held)
+        await stream.finish(held)
+        if features:
+            await leave(stream)
         await stream.ended()
         await gateway.stop()
         assert not stream.has_assignment

@@ -14,14 +14,10 @@ from gateway.roles import RunningRole, Site
 from gateway.worker_stream import ACCEPTED, BATCHING, RESUME, STALE, STARTED, WorkerStream, worker
 from tcp_proxy import proxy_to
 
-LEASE = timedelta(seconds=3)
 
-
-async def test_heartbeats_keep_a_lease(
-    scheduler: RunningRole, gateway: RunningRole, jobs: Client, facts: Facts
-) -> None:
+async def test_heartbeats_keep_a_lease(site: Site, scheduler: RunningRole, jobs: Client, facts: Facts) -> None:
     await jobs.submit()
-    async with worker(gateway.address) as stream:
+    async with site.gateway(LEASE_DURATION="1500ms") as gateway, worker(gateway.address) as stream:
         await stream.register()
         execution_id = (await stream.assignment()).execution_id
         first = await facts.session(stream.worker_id)
@@ -30,9 +26,9 @@ async def test_heartbeats_keep_a_lease(
             await stream.beat()
             now = await facts.session(stream.worker_id)
             assert now.ended_at is None
-            return now.last_seen_at > first.last_seen_at + 2 * LEASE
+            return now.last_seen_at > first.last_seen_at + timedelta(seconds=3)
 
-        await eventually(is_past_two_leases, "two leases are over", look_s=0.3)
+        await eventually(is_past_two_leases, "two leases are over", look_s=0.2)
         assert (await stream.finish(execution_id)).outcome == ACCEPTED
 
 

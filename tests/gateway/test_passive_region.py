@@ -127,9 +127,7 @@ async def test_while_draining_nothing_is_claimed_and_all_else_goes_on(
     assert (await jobs.job(second)).status == pb.JOB_STATUS_PENDING
 
 
-async def test_a_process_of_another_epoch_and_one_that_may_not_change_anything_take_no_stream(
-    site: Site, jobs: Client
-) -> None:
+async def test_a_process_of_another_epoch_and_one_that_may_not_change_anything_take_no_stream(site: Site) -> None:
     for environ, words in (({"REGION_EPOCH": "2"}, "epoch"), ({"ALLOW_MUTATIONS": "false"}, "ALLOW_MUTATIONS")):
         async with site.gateway(**environ) as gateway, worker(gateway.address) as stream:
             await stream.send(registration=pb.WorkerRegistration(worker_id="w", capabilities=["email"]))

@@ -154,7 +154,7 @@ async def finish_one(streams: Sequence[WorkerStream]) -> None:
 # --- when ---------------------------------------------------------------------------------------------------------
 
 
-async def test_a_commit_wakes_the_gateway(site: Site, jobs: Client, gateway: RunningRole) -> None:
+async def test_a_commit_wakes_the_gateway(jobs: Client, gateway: RunningRole) -> None:
     """Polled once a second, five in a row would be as quick about once in 2,000 runs."""
     async with worker(gateway.address) as stream:
         await stream.register()
@@ -266,9 +266,7 @@ async def test_the_best_one_that_cannot_be_claimed_does_not_block_a_worker_with_
         assert await work_off(stream, 3) == job_ids
 
 
-async def test_a_session_that_is_over_is_offered_nothing_more(
-    site: Site, jobs: Client, gateway: RunningRole, facts: Facts
-) -> None:
+async def test_a_session_that_is_over_is_offered_nothing_more(jobs: Client, gateway: RunningRole, facts: Facts) -> None:
     """Taken over elsewhere, unheard of here: what it was offered goes to others at once."""
     async with worker(gateway.address, "mailer") as zombie, worker(gateway.address) as stream:
         await zombie.register(slots=100)

@@ -62,7 +62,7 @@ async def test_a_worker_in_the_registry_goes_on_with_a_heartbeat(gateway: Runnin
         assert not stream.has_assignment
 
 
-async def test_a_worker_in_the_registry_goes_on_with_a_result(gateway: RunningRole, jobs: Client, facts: Facts) -> None:
+async def test_a_worker_in_the_registry_goes_on_with_a_result(gateway: RunningRole, jobs: Client) -> None:
     job_id = await jobs.submit()
     async with worker(gateway.address, "mailer") as before:
         await before.register("email")

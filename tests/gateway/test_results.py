@@ -280,7 +280,7 @@ async def test_results_are_held_through_an_outage_and_saved_after_it(site: Site,
     job_ids = await jobs.submit_many(30)
     async with (
         proxy_to(host_and_port(site)) as proxy,
-        behind(site, proxy.port).gateway() as gateway,
+        behind(site, proxy.port).gateway(LEASE_DURATION="3s") as gateway,
         worker(gateway.address) as stream,
     ):
         await stream.register(slots=30, features=[BATCHING])

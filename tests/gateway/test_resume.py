@@ -40,25 +40,26 @@ async def test_what_is_listed_moves_to_the_new_session_and_burns_nothing(
 
 
 async def test_resumed_executions_fill_slots_and_are_renewed(
-    scheduler: RunningRole, gateway: RunningRole, jobs: Client, facts: Facts
+    site: Site, scheduler: RunningRole, jobs: Client, facts: Facts
 ) -> None:
     await jobs.submit_many(3)
-    async with worker(gateway.address, "mailer") as old:
-        await register(old, "p", slots=2)
-        held = [assignment.execution_id for assignment in await old.assignments(2)]
-    async with worker(gateway.address, "mailer") as new:
-        await register(new, "p", *held, slots=2)
-        resumed_at = await facts.value("select now()")
+    async with site.gateway(LEASE_DURATION="1500ms") as gateway:
+        async with worker(gateway.address, "mailer") as old:
+            await register(old, "p", slots=2)
+            held = [assignment.execution_id for assignment in await old.assignments(2)]
+        async with worker(gateway.address, "mailer") as new:
+            await register(new, "p", *held, slots=2)
+            resumed_at = await facts.value("select now()")
 
-        async def is_older_than_a_lease() -> bool:
-            await new.beat()
-            return bool(await facts.value("select now() - $1 > interval '4 s'", resumed_at))
+            async def is_older_than_a_lease() -> bool:
+                await new.beat()
+                return bool(await facts.value("select now() - $1 > interval '2 s'", resumed_at))
 
-        await eventually(is_older_than_a_lease, "the first lease is over", look_s=0.2)
-        assert not new.has_assignment
-        for execution_id in held:
-            assert (await facts.execution(execution_id)).state == "claimed"
-            assert (await new.finish(execution_id)).outcome == ACCEPTED
+            await eventually(is_older_than_a_lease, "the first lease is over", look_s=0.2)
+            assert not new.has_assignment
+            for execution_id in held:
+                assert (await facts.execution(execution_id)).state == "claimed"
+                assert (await new.finish(execution_id)).outcome == ACCEPTED
 
 
 async def test_what_the_same_process_omits_is_given_back_at_its_old_place(

@@ -23,9 +23,7 @@ async def test_the_displaced_stream_ends_and_the_new_one_works(gateway: RunningR
         assert not old.has_assignment
 
 
-async def test_across_gateways_the_displaced_stream_ends_at_once(
-    site: Site, gateway: RunningRole, jobs: Client
-) -> None:
+async def test_across_gateways_the_displaced_stream_ends_at_once(site: Site, gateway: RunningRole) -> None:
     async with (
         site.gateway(INSTANCE_ID="gateway-2") as other_gateway,
         worker(gateway.address, "mailer") as old,
@@ -36,9 +34,7 @@ async def test_across_gateways_the_displaced_stream_ends_at_once(
         assert (await old.ended(patience_s=2.0))[0] is grpc.StatusCode.ABORTED
 
 
-async def test_without_redis_the_displaced_stream_ends_at_its_next_heartbeat(
-    database_url: str, redis_address: str, facts: Facts
-) -> None:
+async def test_without_redis_the_displaced_stream_ends_at_its_next_heartbeat(database_url: str, facts: Facts) -> None:
     site = Site(database_url, f"127.0.0.1:{free_port()}")
     async with (
         site.gateway() as gateway,
@@ -79,7 +75,7 @@ async def test_what_a_plain_worker_held_stays_fills_its_slots_and_takes_its_resu
 
 
 async def test_what_a_plain_worker_held_is_lost_with_its_old_session(
-    site: Site, scheduler: RunningRole, gateway: RunningRole, jobs: Client, facts: Facts
+    scheduler: RunningRole, gateway: RunningRole, jobs: Client, facts: Facts
 ) -> None:
     """The lease of the old session is renewed no more, however lively the new one is."""
     job_id = await jobs.submit(backoff_s=0)
@@ -98,7 +94,7 @@ async def test_what_a_plain_worker_held_is_lost_with_its_old_session(
 
 
 async def test_a_plain_worker_that_comes_back_with_one_slot_works_again_when_the_old_lease_is_over(
-    scheduler: RunningRole, gateway: RunningRole, jobs: Client, facts: Facts
+    scheduler: RunningRole, gateway: RunningRole, jobs: Client
 ) -> None:
     await jobs.submit(backoff_s=0)
     async with worker(gateway.address, "mailer") as old:
