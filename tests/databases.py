@@ -10,6 +10,7 @@ import asyncpg
 from dispatchd.entrypoints.embedded import EmbeddedPostgres
 
 TEMPLATE = "template_dispatchd"
+EMPTY = "template0"
 
 _numbers = itertools.count(1)
 
@@ -24,10 +25,10 @@ def make_template(postgres: EmbeddedPostgres) -> None:
 
 
 @contextmanager
-def cloned_database(postgres: EmbeddedPostgres) -> Iterator[str]:
-    """Clones the template and yields the address of the clone, which is dropped afterwards, connected or not."""
+def cloned_database(postgres: EmbeddedPostgres, template: str = TEMPLATE) -> Iterator[str]:
+    """Clones a template and yields the address of the clone, which is dropped afterwards, connected or not."""
     name = f"test_{next(_numbers)}"
-    _execute(postgres, f"create database {name} template {TEMPLATE}")
+    _execute(postgres, f"create database {name} template {template}")
     yield postgres.url_of(name)
     _execute(postgres, f"drop database {name} with (force)")
 
