@@ -9,6 +9,7 @@ import pytest
 from redis.asyncio import Redis
 
 from dispatchd.entrypoints.child_process import free_port
+from dispatchd.entrypoints.embedded import EmbeddedPostgres
 from dispatchd.telemetry import metrics
 from gateway.client import Client
 from gateway.facts import Facts, eventually, uuid_of
@@ -331,3 +332,32 @@ async def test_queues_of_another_epoch_are_not_believed(
         job_id = await jobs.submit()
         assert (await stream.assignment()).job_id == job_id
         assert claimed_from("postgres") == before + 1
+
+
+@pytest.mark.parametrize("site", ["redis"], indirect=True)
+async def test_while_the_database_is_down_entries_wait_in_redis_and_are_not_popped_on_and_on(
+    site: Site, jobs: Client, gateway: RunningRole, redis: Redis, postgres: EmbeddedPostgres
+) -> None:
+    async with worker(gateway.address) as stream:
+        await stream.register()
+        await jobs.submit()
+        await work_off(stream, 1)
+        await asyncio.to_thread(postgres.stop)
+        try:
+            await redis.zadd(f"{READY_QUEUES}:queue:email", {"0" * 16 + "1" * 32: 0})
+            await redis.config_resetstat()
+            started = time.monotonic()
+
+            async def is_two_seconds_later() -> bool:
+                return time.monotonic() - started > 2
+
+            await eventually(is_two_seconds_later, "two seconds have passed", look_s=0.1)
+            pops = (await redis.info("commandstats")).get("cmdstat_evalsha", {"calls": 0})["calls"]
+            assert 1 <= pops <= 10
+            assert await redis.zcard(f"{READY_QUEUES}:queue:email") in (0, 1)
+        finally:
+            await asyncio.to_thread(postgres.start)
+    job_id = await jobs.submit()
+    async with worker(gateway.address) as stream:
+        await stream.register()
+        assert (await stream.assignment()).job_id == job_id

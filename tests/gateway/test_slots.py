@@ -1,12 +1,16 @@
 """How much a worker is given: the server counts its slots, and only the worker's own answer frees one."""
 
+from functools import partial
+
 import pytest
 
 from dispatchd.v1 import dispatchd_pb2 as pb
 from gateway.client import Client
-from gateway.facts import Facts
-from gateway.roles import RunningRole
+from gateway.facts import Facts, eventually
+from gateway.outage import behind, host_and_port
+from gateway.roles import RunningRole, Site
 from gateway.worker_stream import BUSY, DRAINING, OFFLINE, READY, worker
+from tcp_proxy import TcpProxy, proxy_to
 
 
 async def test_a_worker_never_holds_more_than_its_slots_whatever_its_heartbeats_say(
@@ -84,3 +88,38 @@ async def test_fewer_slots_take_nothing_away(gateway: RunningRole, jobs: Client)
             assert not stream.has_assignment
         await stream.finish(held[2].execution_id)
         await stream.assignment()
+
+
+async def test_a_claim_that_cannot_be_returned_yet_holds_up_no_other(site: Site, jobs: Client, facts: Facts) -> None:
+    """Somebody keeps its job locked: it is returned when he lets go, and others are assigned meanwhile."""
+    await site.mark_ready_queues_complete()
+    async with (
+        proxy_to(host_and_port(site)) as proxy,
+        behind(site, proxy.port).gateway() as gateway,
+        worker(gateway.address) as leaving,
+        worker(gateway.address) as stream,
+    ):
+        await leaving.register("video")
+        await stream.register("email", "video")
+        await stream.beat()
+        await jobs.submit("email")
+        first = await stream.assignment()
+        proxy.hold_once_before(lambda data: b"video.slow" in data)
+        job_id = await jobs.submit("video.slow")
+        await eventually(partial(is_held_back, proxy), "the claim is committed, its answer on its way")
+        await leaving.beat(DRAINING)
+        async with facts.holding_job(job_id):
+            proxy.hear_again()
+            await facts.blocked("lock_executions")
+            await stream.finish(first.execution_id)
+            for _ in range(3):
+                following = await jobs.submit("email")
+                assignment = await stream.assignment(patience_s=1.0)
+                assert assignment.job_id == following
+                await stream.finish(assignment.execution_id)
+        assignment = await stream.assignment()
+        assert (assignment.job_id, assignment.attempt) == (job_id, 1)
+
+
+async def is_held_back(proxy: TcpProxy) -> bool:
+    return proxy.holds

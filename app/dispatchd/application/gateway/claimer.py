@@ -46,8 +46,6 @@ INLINE_BYTES = 64 * 1024
 """Larger payloads are read when their turn to be written comes, so that claims stay small in memory."""
 
 _AVOID_S = 10.0
-_GIVE_BACK_TRIES = 10
-_GIVE_BACK_PAUSE_S = 0.2
 
 _log = logging.getLogger(__name__)
 
@@ -77,6 +75,10 @@ class Claimer:
         self._turn = 0
         self._refused: dict[ExecutionId, float] = {}
         """What the database refused to claim, and when (`time.monotonic()`): not tried again for some seconds."""
+        self._unsent: dict[ExecutionId, SessionId] = {}
+        self._return_after = 0.0
+        self._all_returned = asyncio.Event()
+        self._all_returned.set()
         self.claiming: set[ExecutionId] = set()
         """Claims under way: committed or not, no session knows of them yet."""
 
@@ -89,9 +91,10 @@ class Claimer:
         self._stopped = True
 
     async def at_rest(self) -> None:
-        """Waits until no claim is under way; after `stop`, none will be."""
+        """Waits until no claim is under way and all that was to be returned is; after `stop`, that lasts."""
         async with self._round:
-            return
+            pass
+        await self._all_returned.wait()
 
     async def run(self) -> None:
         """Claims until cancelled."""
@@ -99,6 +102,7 @@ class Claimer:
 
     async def _tick(self) -> None:
         await self._wake.sleep(LOOK_EVERY if self._has_hints else LOOK_WITHOUT_HINTS_EVERY)
+        await self._return_unsent()
         while await self._claim_round():
             pass
 
@@ -131,7 +135,7 @@ class Claimer:
                 _log.info("claiming from the ready queues again")
             self._has_hints = True
         metrics.EXECUTIONS_CLAIMED.labels(source=source).inc(len(claimed))
-        await self._deliver(claimed)
+        self._deliver(claimed)
         return found >= min(limits.BATCH_ITEMS, sum(demand.slots for demand in demands))
 
     def _free_sessions(self) -> SessionsByCapabilities:
@@ -147,19 +151,22 @@ class Claimer:
     async def _claim_from_hints(
         self, placing: Placing, demands: Sequence[Demand]
     ) -> tuple[list[ClaimedExecution], int]:
-        """What was claimed, and how many entries were found."""
+        """What was claimed, and how many entries were dealt with."""
         popped = await self._queue.pop(demands, self._region.row.epoch)
         offers = placing.place_popped(demands, popped)
-        claimed, lost = await self._claim_offers(offers)
-        if lost:
+        claimed, lost, failed = await self._claim_offers(offers)
+        if lost or failed:
             # Popped and not claimed, as far as is known: back to its place. A claim of it is guarded.
-            await self._put_back(lost)
-        return claimed, len(offers)
+            await self._put_back(lost + failed)
+        # What failed is not tried again at once: the database has to come back first.
+        return claimed, len(offers) - len(failed)
 
-    async def _claim_offers(self, offers: Sequence[Offer]) -> tuple[list[ClaimedExecution], list[ReadyEntry]]:
-        """What was claimed, and what was not through no fault of its own."""
+    async def _claim_offers(
+        self, offers: Sequence[Offer]
+    ) -> tuple[list[ClaimedExecution], list[ReadyEntry], list[ReadyEntry]]:
+        """What was claimed; what was offered to a session that is over; and what failed."""
         if not offers:
-            return [], []
+            return [], [], []
         self.claiming.update(offer.entry.execution_id for offer in offers)
         claimed: list[ClaimedExecution] = []
 
@@ -167,7 +174,7 @@ class Claimer:
             claimed.extend(await self._store.claim(batch, self._longest, INLINE_BYTES, self._region.fence))
             return [None] * len(batch)
 
-        lost: list[ReadyEntry] = []
+        failed: list[ReadyEntry] = []
         unclaimed: list[Offer] = []
         answers = await execute_isolated(offers, claim)
         taken = {execution.execution_id for execution in claimed}
@@ -175,11 +182,11 @@ class Claimer:
             if isinstance(answer, InvalidRequest):
                 self._refuse(offer.entry.execution_id, answer)
             elif isinstance(answer, Exception):
-                lost.append(offer.entry)
+                failed.append(offer.entry)
                 _log.info("a claim failed: %s", answer, extra={"execution_id": offer.entry.execution_id.hex})
             elif offer.entry.execution_id not in taken:
                 unclaimed.append(offer)
-        return claimed, lost + await self._offered_to_the_dead(unclaimed)
+        return claimed, await self._offered_to_the_dead(unclaimed), failed
 
     def _refuse(self, execution_id: ExecutionId, why: InvalidRequest) -> None:
         now = time.monotonic()
@@ -224,7 +231,7 @@ class Claimer:
         except BatchRejected:
             # One of them can't be claimed. Choose again, let the locks go, and find out which.
             await self._claim_best(by_capabilities, look)
-            claimed, _ = await self._claim_offers(chosen)
+            claimed, _, _ = await self._claim_offers(chosen)
         else:
             taken = {execution.execution_id for execution in claimed}
             await self._offered_to_the_dead([offer for offer in chosen if offer.entry.execution_id not in taken])
@@ -238,7 +245,7 @@ class Claimer:
         most = min(limits.BATCH_ITEMS, slots) + len(self._refused)
         return await self._store.claim_best(capabilities, most, choose, self._longest, INLINE_BYTES, self._region.fence)
 
-    async def _deliver(self, claimed: Sequence[ClaimedExecution]) -> None:
+    def _deliver(self, claimed: Sequence[ClaimedExecution]) -> None:
         sessions = {session.session_id: session for session in self._sessions()}
         homeless: dict[ExecutionId, SessionId] = {}
         for execution in claimed:
@@ -249,26 +256,37 @@ class Claimer:
                 continue
             session.assign(execution)
             metrics.START_LATENCY.observe(max(0.0, (execution.claimed_at - execution.due_at).total_seconds()))
-        if homeless:
-            await self.give_back(homeless)
+        self.give_back(homeless)
 
-    async def give_back(self, unsent: Mapping[ExecutionId, SessionId]) -> None:
-        """Returns claims that were never written to a stream: they count for nothing and keep their place. Tries for
-        some seconds; what can't be returned then is lost with its lease, or found by two renewals."""
-        for _ in range(_GIVE_BACK_TRIES):
-            try:
-                await self._settler.settle(
-                    list(unsent),
-                    lambda execution: (
-                        Returned(was_sent=False)
-                        if execution.state.is_live and execution.session_id == unsent[execution.execution_id]
-                        else None
-                    ),
-                )
-            except Unavailable:
-                await asyncio.sleep(_GIVE_BACK_PAUSE_S)
-            except NotPermitted:
-                break
-            else:
-                return
-        _log.warning("claims that were not sent could not be returned", extra={"count": len(unsent)})
+    def give_back(self, unsent: Mapping[ExecutionId, SessionId]) -> None:
+        """Returns claims that were never written to a stream: they count for nothing and keep their place. It happens
+        soon, is tried again as often as it takes, and nobody waits for it."""
+        if unsent:
+            self._unsent.update(unsent)
+            self._all_returned.clear()
+            self._wake.wake()
+
+    async def _return_unsent(self) -> None:
+        unsent = dict(self._unsent)
+        if not unsent or time.monotonic() < self._return_after:
+            return
+        try:
+            await self._settler.settle(
+                list(unsent),
+                lambda execution: (
+                    Returned(was_sent=False)
+                    if execution.state.is_live and execution.session_id == unsent[execution.execution_id]
+                    else None
+                ),
+            )
+        except Unavailable as exc:
+            _log.info("claims that were not sent can't be returned yet: %s", exc, extra={"count": len(unsent)})
+            self._return_after = time.monotonic() + LOOK_EVERY.total_seconds()
+            return
+        except NotPermitted:
+            # Another region decides about them now.
+            _log.info("claims that were not sent are left to the primary region", extra={"count": len(unsent)})
+        for execution_id in unsent:
+            self._unsent.pop(execution_id, None)
+        if not self._unsent:
+            self._all_returned.set()

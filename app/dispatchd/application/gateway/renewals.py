@@ -87,7 +87,7 @@ class Renewer:
                 unclear[execution_id] = session.session_id
         if unclear:
             _log.warning("returning claims whose commit was unclear", extra={"count": len(unclear)})
-            await self._claimer.give_back(unclear)
+            self._claimer.give_back(unclear)
 
 
 def _end_lost(session: WorkerSession, outcome: RenewalOutcome) -> None:

@@ -59,6 +59,7 @@ _TRIES = 5
 _REST_LOOK_S = 0.05
 _TURN_S = 2.0
 _CLOSING_S = 1.0
+_MOST_CLOSING = 1_000
 _UNCLEAR_S = 3.0
 """Longer than the database works on a statement: what was unclear is settled by then."""
 
@@ -173,7 +174,8 @@ class WorkerStreams:
             sent_at, opened = await self._open_in_store(new, decide_omitted)
         except (asyncio.CancelledError, DatabaseUnavailable):
             # The row may stand all the same, now or in a moment; without a stream it must not look like an open one.
-            self._later(self._note_closed_surely(session))
+            if len(self._closing) < _MOST_CLOSING:
+                self._later(self._note_closed_surely(session))
             raise
         session.opened(sent_at, opened.resumed, opened.earlier)
         self._settler.announce(decisions, opened.followed)
@@ -252,10 +254,14 @@ class WorkerStreams:
         self._capabilities.subtract(session.registration.capabilities)
         self._capabilities = +self._capabilities
         metrics.STREAMS_OPEN.set(len(self._sessions))
-        await asyncio.wait({self._later(self._tell_closed(session))}, timeout=_CLOSING_S)
+        self._give_back(session, [execution_id for execution_id, held in session.held.items() if not held.was_sent])
+        await asyncio.wait({self._later(self._note_closed(session))}, timeout=_CLOSING_S)
 
     async def all_told(self, longest: timedelta) -> None:
-        """Waits until the database has been told of every stream that is gone, but no longer than this."""
+        """Waits until the database knows of every stream that is gone and has back what was not sent, but no longer
+        than this."""
+        if self.claimer is not None:
+            self._later(self.claimer.at_rest())
         if self._closing:
             await asyncio.wait(self._closing, timeout=longest.total_seconds())
         for task in self._closing:
@@ -266,12 +272,6 @@ class WorkerStreams:
         self._closing.add(task)
         task.add_done_callback(self._closing.discard)
         return task
-
-    async def _tell_closed(self, session: WorkerSession) -> None:
-        unsent = {execution_id: session.session_id for execution_id, held in session.held.items() if not held.was_sent}
-        if unsent and self.claimer is not None:
-            await self.claimer.give_back(unsent)
-        await self._note_closed(session)
 
     async def _note_closed_surely(self, session: WorkerSession) -> None:
         await self._note_closed(session)
@@ -365,16 +365,10 @@ class WorkerStreams:
         self._is_draining = True
         if self.claimer is not None:
             self.claimer.stop()
-        unsent: dict[ExecutionId, SessionId] = {}
         for session in self.sessions():
-            for execution_id in session.drain(_STOPPING):
-                unsent[execution_id] = session.session_id
+            self._give_back(session, session.drain(_STOPPING))
         try:
             async with asyncio.timeout(longest.total_seconds()):
-                if self.claimer is not None:
-                    await self.claimer.at_rest()
-                    if unsent:
-                        await self.claimer.give_back(unsent)
                 while self._sessions:
                     self._end_those_at_rest()
                     await asyncio.sleep(_REST_LOOK_S)
@@ -382,6 +376,10 @@ class WorkerStreams:
             _log.info("streams still open at the end of the drain", extra={"streams": len(self._sessions)})
         for session in self.sessions():
             session.end(Unavailable(f"{_STOPPING}: connect again"))
+
+    def _give_back(self, session: WorkerSession, unsent: Iterable[ExecutionId]) -> None:
+        if self.claimer is not None:
+            self.claimer.give_back(dict.fromkeys(unsent, session.session_id))
 
     def _end_those_at_rest(self) -> None:
         for session in self.sessions():
