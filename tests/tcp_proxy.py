@@ -15,6 +15,7 @@ class TcpProxy:
         self._writers: set[asyncio.StreamWriter] = set()
         self._hears = asyncio.Event()
         self._hears.set()
+        self._refuses = False
         self._cut_answer: Callable[[bytes], bool] | None = None
         self._held_answer: Callable[[bytes], bool] | None = None
         self._lets_go = asyncio.Event()
@@ -30,6 +31,15 @@ class TcpProxy:
         """Passes on what it held back, and everything after."""
         self._hears.set()
         self._lets_go.set()
+
+    def refuse(self) -> None:
+        """Breaks every connection, and each new one at once."""
+        self._refuses = True
+        self.cut()
+
+    def accept_again(self) -> None:
+        """Takes new connections."""
+        self._refuses = False
 
     def cut(self) -> None:
         """Breaks every connection."""
@@ -53,6 +63,9 @@ class TcpProxy:
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.connections += 1
+        if self._refuses:
+            writer.transport.abort()
+            return
         try:
             server_reader, server_writer = await asyncio.open_connection(*self._target)
         except OSError:

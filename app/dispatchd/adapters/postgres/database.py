@@ -30,6 +30,7 @@ _PINNED_PLANS = {
 }
 
 Record = asyncpg.Record
+_DATA_EXCEPTION = "22000"
 _BROKEN = (TimeoutError, asyncio.CancelledError, asyncpg.InterfaceError, OSError)
 """After these the state of a connection is unknown."""
 
@@ -118,7 +119,8 @@ class Database:
 
     @asynccontextmanager
     async def connection(self) -> AsyncIterator[Connection]:
-        """Lends a connection; each statement commits by itself.
+        """Lends a connection; each statement commits by itself. All in all, the wait for a connection included, it may
+        take as long as one statement may.
 
         Raises DatabaseUnavailable, TransientConflict or BatchRejected in place of the driver's errors.
         """
@@ -126,14 +128,15 @@ class Database:
             raise RuntimeError("the database is used before it was opened")
         try:
             with translated():
-                raw = await self._pool.acquire(timeout=CONNECT_TIMEOUT.total_seconds())
-                try:
-                    yield Connection(raw)
-                except _BROKEN:
-                    raw.terminate()
-                    raise
-                finally:
-                    await self._pool.release(raw, timeout=1)
+                async with asyncio.timeout(self._statement_timeout.total_seconds()):
+                    raw = await self._pool.acquire()
+                    try:
+                        yield Connection(raw)
+                    except _BROKEN:
+                        raw.terminate()
+                        raise
+                    finally:
+                        await self._pool.release(raw, timeout=1)
         except DatabaseUnavailable:
             self.last_failure_at = time.monotonic()
             self._on_failure()
@@ -170,6 +173,9 @@ def translated() -> Iterator[None]:
     except asyncpg.PostgresError as exc:
         raise _translate(exc) from exc
     except (asyncpg.InterfaceError, OSError, TimeoutError) as exc:
+        if isinstance(exc, asyncpg.InterfaceError) and isinstance(exc, ValueError):
+            # The driver refuses a value before it is sent: out of range, or of a wrong type.
+            raise BatchRejected("a value can't be sent to the database", _DATA_EXCEPTION) from exc
         raise DatabaseUnavailable(f"the database can't be reached: {type(exc).__name__}") from exc
 
 
