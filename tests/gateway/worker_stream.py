@@ -141,6 +141,10 @@ class WorkerStream:
     def has_ack(self) -> bool:
         return not self._acks.empty()
 
+    def arrived_acks(self) -> list[pb.WorkerAck]:
+        """The acks that have arrived and that nobody took."""
+        return [self._acks.get_nowait() for _ in range(self._acks.qsize())]
+
     @property
     def has_ended(self) -> bool:
         done: bool = self._call.done()
