@@ -48,7 +48,7 @@ async def test_a_value_is_a_success() -> None:
 def test_an_exception_is_a_failure_that_is_tried_again() -> None:
     result = perform_in_thread(make_call(raising(CardDeclined("no money"))))
     assert (result.success, result.do_not_retry, result.HasField("retry_after")) == (False, False, False)
-    assert (result.error_message, result.error_type) == ("no money", "test_perform.CardDeclined")
+    assert (result.error_message, result.error_type) == ("no money", f"{CardDeclined.__module__}.CardDeclined")
 
 
 def test_an_exception_without_a_message_names_its_class() -> None:
