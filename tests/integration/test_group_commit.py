@@ -119,10 +119,12 @@ async def test_a_full_queue_refuses_with_the_time_to_try_again(
             await until_waiting(session)
             listed = await plane.jobs.SubmitJobs(mixed(b"", -1), timeout=15.0)
         single = await asyncio.gather(*calls, return_exceptions=True)
-    refusals = [answer for answer in single if isinstance(answer, grpc.aio.AioRpcError)]
+    errors = [answer for answer in single if isinstance(answer, grpc.aio.AioRpcError)]
+    # On a slow machine the lock may outlast the patience with those that are in the queue: they are UNAVAILABLE.
+    assert {error.code() for error in errors} <= {grpc.StatusCode.RESOURCE_EXHAUSTED, grpc.StatusCode.UNAVAILABLE}
+    refusals = [error for error in errors if error.code() is grpc.StatusCode.RESOURCE_EXHAUSTED]
     assert refusals
     for refused in refusals:
-        assert refused.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
         [info] = details(refused)
         assert isinstance(info, error_details_pb2.RetryInfo)
         assert info.retry_delay.seconds == 1
