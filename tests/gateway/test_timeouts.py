@@ -13,11 +13,14 @@ from gateway.roles import RunningRole, Site
 from gateway.worker_stream import RESUME, STALE, worker
 
 
-@pytest.fixture(params=["redis", "no redis"])
+@pytest.fixture
 def site(request: pytest.FixtureRequest, database_url: str, redis_address: str) -> Site:
-    return Site(database_url, redis_address if request.param == "redis" else f"127.0.0.1:{free_port()}")
+    """With Redis, unless a test asks for "no redis"."""
+    has_redis = getattr(request, "param", "redis") == "redis"
+    return Site(database_url, redis_address if has_redis else f"127.0.0.1:{free_port()}")
 
 
+@pytest.mark.parametrize("site", ["redis", "no redis"], indirect=True)
 async def test_an_attempt_past_its_deadline_is_tried_again_and_its_worker_told(
     scheduler: RunningRole, gateway: RunningRole, jobs: Client, facts: Facts
 ) -> None:
