@@ -174,10 +174,10 @@ async def large_dead_letters(session: "Session[asyncpg.Record]", count: int) -> 
 async def test_lists_of_large_dead_letters_are_cut_to_what_an_answer_may_be(
     plane: ControlPlane, session: "Session[asyncpg.Record]"
 ) -> None:
-    job_ids = await large_dead_letters(session, 1_000)
+    job_ids = await large_dead_letters(session, 400)
     pages = await listed(plane, 1_000)
     assert {job_id for page in pages for job_id in page} == set(job_ids)
-    assert 4 <= len(pages) <= 6
+    assert len(pages) == 2
     # A redrive answers each of its ids, so it cuts the errors.
     request = pb.RedriveDeadLettersRequest(job_ids=job_ids)
     answer = await plane.operators.RedriveDeadLetters(request, timeout=15.0)
@@ -189,9 +189,9 @@ async def test_lists_of_large_dead_letters_are_cut_to_what_an_answer_may_be(
 async def test_a_list_of_repeated_submits_is_cut_to_what_an_answer_may_be(
     plane: ControlPlane, session: "Session[asyncpg.Record]"
 ) -> None:
-    await large_dead_letters(session, 1_000)
+    await large_dead_letters(session, 400)
     sent = [
-        pb.SubmitJobRequest(job_type="t" * 200, payload=b"x", idempotency_key=f"{n:k>512}") for n in range(1, 1_001)
+        pb.SubmitJobRequest(job_type="t" * 200, payload=b"x", idempotency_key=f"{n:k>512}") for n in range(1, 401)
     ]
     await session.execute("update jobs set request_digest = $1", request_digest(submission_of(sent[0])))
     request = pb.SubmitJobsRequest(items=[pb.SubmitJobsItem(request=each) for each in sent])
