@@ -38,7 +38,8 @@ async def gateway(site: Site) -> AsyncIterator[RunningRole]:
 
 
 @pytest.fixture
-async def scheduler(site: Site) -> AsyncIterator[RunningRole]:
-    """A scheduler that looks every 200 ms."""
+async def scheduler(site: Site, facts: Facts) -> AsyncIterator[RunningRole]:
+    """A scheduler that looks every 200 ms, and whose region has been the primary for long: else it ends no lease."""
+    await facts.sql("update region set changed_at = now() - interval '1 day'")
     async with site.scheduler() as running:
         yield running
