@@ -226,3 +226,32 @@ async def test_a_result_whose_row_raises_fails_alone(
     async with sql(database_url) as look:
         states = await look.fetch("select state, count(*) from jobs group by state order by state")
         assert [tuple(row) for row in states] == [("active", 1), ("succeeded", MANY - 1)]
+        # The attempt has failed, so that it is not delivered again for ever.
+        attempt = await look.fetchrow("select state, error_type from executions where execution_id = $1", held[200])
+        assert attempt is not None
+        assert tuple(attempt) == ("failed", "ResultRefused")
+
+
+async def test_a_result_that_cannot_be_replaced_either_is_answered_and_leaves_the_others_alone(
+    stores: Stores, database_url: str
+) -> None:
+    await insert(stores, new_job(), new_job())
+    hands = await register(stores)
+    bad, good = [execution.execution_id for execution in await hands.claim(2)]
+    await refuse_when(database_url, "update on executions", f"new.execution_id = '{bad}'")
+    session = session_of(hands)
+    collector = ReportCollector(stores.settlements, stores.settler, stores.region, queue_items=10, queue_bytes=2**20)
+    async with running(collector.commits.run()):
+        for execution_id in (bad, good):
+            await collector.report(session, report_of(execution_id, Succeeded(b"1")))
+        acks: list[Ack] = []
+
+        async def both_acked() -> bool:
+            acks.extend(message for message in await session.outbox.take() if isinstance(message, Ack))
+            return len(acks) == 2
+
+        await eventually(both_acked)
+    assert {ack.execution_text: ack.outcome for ack in acks} == {
+        format_execution_id(bad): Outcome.STALE,
+        format_execution_id(good): Outcome.ACCEPTED,
+    }

@@ -8,7 +8,7 @@ import asyncio
 import logging
 import random
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from dispatchd.application.gateway.messages import Ack, Outcome, Report
 from dispatchd.application.gateway.outbox import PendingAck
@@ -24,6 +24,8 @@ from dispatchd.domain.settlement import Ending, Failed, Returned, Succeeded
 from dispatchd.telemetry import metrics
 
 _RETRY_S = 0.5
+REFUSED = Failed("the database refused the result: a value in it is outside what can be stored", "ResultRefused")
+"""Ends an attempt in place of a result that can't be stored."""
 _log = logging.getLogger(__name__)
 
 
@@ -106,17 +108,21 @@ class ReportCollector:
             delay_s = _RETRY_S * (0.5 + random.random())
             asyncio.get_running_loop().call_later(delay_s, self._enqueue, session, report, pending)
             return
+        if isinstance(exc, InvalidRequest) and report.ending is not REFUSED:
+            # Left as it is, it would seem to be a claim that got lost, and be delivered again for ever.
+            _log.error("a result was refused by the database", extra={"execution_id": report.execution_text})
+            self._enqueue(session, replace(report, ending=REFUSED), pending)
+            return
         self._hold(-1, -report.size_bytes)
         session.saved(report.execution_id)
         match exc:
             case None:
-                outcome = done.result()
+                outcome = Outcome.STALE if report.ending is REFUSED else done.result()
                 session.outbox.answer(pending, Ack(report.execution_text, outcome.value, outcome))
             case NotPermitted():
                 # Dropped unacked: the worker sends it again in the region that is primary now.
                 return
             case InvalidRequest():
-                _log.error("a result was refused by the database", extra={"execution_id": report.execution_text})
                 session.outbox.answer(pending, Ack(report.execution_text, str(exc), Outcome.STALE))
             case _:
                 _log.error("a result could not be saved", exc_info=exc)
