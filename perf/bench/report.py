@@ -10,10 +10,11 @@ from rich.table import Table
 
 from perf.bench.gates import Line
 from perf.bench.results import Results
-from perf.bench.usage import DRIVER, LOG_READER
+from perf.bench.usage import DRIVER, LOG_READER, OTHERS
 
 _BUSY_PERCENT = 15.0
-_ORDER = ("control-plane", "worker-gateway", "scheduler", "PostgreSQL", "Valkey", DRIVER, LOG_READER)
+_BUSY_CORES = 0.15
+_ORDER = ("control-plane", "worker-gateway", "scheduler", "PostgreSQL", "Valkey", DRIVER, LOG_READER, OTHERS)
 
 
 def show(console: Console, results: Results, lines: Sequence[Line]) -> None:
@@ -43,6 +44,9 @@ def warnings(results: Results) -> list[str]:
         found.append(f"the working tree differs from commit {results.source.commit[:10]}: these are not its figures.")
     if results.machine.busy_before_percent > _BUSY_PERCENT:
         found.append(f"others used {results.machine.busy_before_percent:.0f} % of the machine just before the run.")
+    busy = [step for step, cores in results.cores.items() if cores[OTHERS] > _BUSY_CORES]
+    if busy:
+        found.append(f"others used more than {_BUSY_CORES:g} cores during: {', '.join(busy)}.")
     return found
 
 
@@ -67,9 +71,9 @@ def write_whole(path: Path, text: str) -> None:
 
 def _processor_table(results: Results) -> Table:
     table = Table(title="Cores in use, on the average of each step", title_justify="left")
-    table.add_column("step")
+    table.add_column("step", no_wrap=True)
     for name in _ORDER:
-        table.add_column(name, justify="right")
+        table.add_column(name.replace("-", "-\n").replace(" ", "\n"), justify="right")
     for step, cores in results.cores.items():
         table.add_row(step, *(f"{cores.get(name, 0.0):.2f}" for name in _ORDER))
     return table

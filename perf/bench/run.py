@@ -140,7 +140,8 @@ class Run:
 
     async def _pgbench(self, title: str) -> yardstick.Inserts:
         with self._steps.step(title):
-            inserts = await yardstick.measure(self._postgres, self._plan.pgbench_clients, self._plan.pgbench_s)
+            async with self._usage.step(title):
+                inserts = await yardstick.measure(self._postgres, self._plan.pgbench_clients, self._plan.pgbench_s)
         self._steps.tell(f"{inserts.jobs_a_second:,.0f} jobs/s from {inserts.clients} clients")
         return inserts
 

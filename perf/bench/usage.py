@@ -16,6 +16,9 @@ DRIVER = "driver"
 LOG_READER = "log reader"
 """This process, which takes the roles' log lines and stores them."""
 
+OTHERS = "others"
+"""Everything else on the machine; what it takes, the figures lack."""
+
 _SAMPLE_EVERY_S = 0.5
 _MIB = 1024 * 1024
 
@@ -60,7 +63,10 @@ class Usage:
         yield
         seconds = loop.time() - began
         after = self._processor_s()
-        self.cores[title] = {name: (after[name] - before.get(name, 0.0)) / seconds for name in after}
+        cores = {name: (after[name] - before.get(name, 0.0)) / seconds for name in after}
+        known = sum(used for name, used in cores.items() if name != OTHERS)
+        # The kernel counts the whole machine in coarser ticks than processes.
+        self.cores[title] = cores | {OTHERS: max(0.0, cores[OTHERS] - known)}
 
     async def _sample(self) -> None:
         while True:
@@ -76,13 +82,20 @@ class Usage:
             yield name, psutil.Process(process.pid)
 
     def _processor_s(self) -> dict[str, float]:
-        used = {name: _own_s(process) for name, process in self._roles()}
+        """By process; the whole machine stands under OTHERS."""
+        used = {
+            name: _own_s(psutil.Process(process.pid))
+            for name, process in self.installation.processes.items()
+            if process.running
+        }
         for server in (self.installation.postgres, self.installation.valkey):
             if server is not None:
                 used[server.title] = _family_s(psutil.Process(server.pid))
         own = os.times()
         used[DRIVER] = own.children_user + own.children_system
         used[LOG_READER] = own.user + own.system
+        machine = psutil.cpu_times()
+        used[OTHERS] = sum(machine) - machine.idle - machine.iowait - machine.guest - machine.guest_nice
         return used
 
 
