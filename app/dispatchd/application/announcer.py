@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from datetime import timedelta
 from typing import TypeVar
 
+from dispatchd.application.loops import forever
 from dispatchd.application.ports import HintsUnavailable, ReadyEntry, ReadyQueue, Signals
 from dispatchd.domain.ids import ExecutionId, JobId, SessionId
 from dispatchd.telemetry import metrics
@@ -69,30 +70,44 @@ class Announcer:
 
     async def run(self) -> None:
         """Announces until cancelled."""
-        while True:
-            await self._something.wait()
-            self._something.clear()
-            try:
-                await self._announce()
-            except HintsUnavailable as exc:
-                _log.debug("hints not announced", extra={"error": str(exc)})
-                await asyncio.sleep(_PAUSE_S)
+        await forever("announcer", self._tick)
+
+    async def _tick(self) -> None:
+        await self._something.wait()
+        self._something.clear()
+        try:
+            await self._announce()
+        except HintsUnavailable as exc:
+            _log.debug("hints not announced", extra={"error": str(exc)})
+            await asyncio.sleep(_PAUSE_S)
+            # What was not said yet is said when Redis is back, whether something new comes or not.
+            self._something.set()
 
     async def _announce(self) -> None:
+        """Says what there is, kind by kind. What was not said yet stays, entries of the ready queues excepted."""
         ready, self._ready = self._ready, []
-        await self._queue.offer(ready)
-        if self._finished:
-            finished, self._finished = self._finished, []
+        await self._offer(ready)
+        if finished := list(self._finished):
             await self._signals.job_finished(finished)
-        if self._earliest is not None:
-            earliest, self._earliest = self._earliest, None
+            del self._finished[: len(finished)]
+        if (earliest := self._earliest) is not None:
             await self._signals.due_earlier(earliest)
-        if self._displaced:
-            displaced, self._displaced = self._displaced, []
+            self._earliest = None if self._earliest == earliest else self._earliest
+        if displaced := list(self._displaced):
             await self._signals.superseded(displaced)
-        canceled, self._canceled = self._canceled, []
-        for execution_id, session_id, reason in canceled:
-            await self._signals.canceled(execution_id, session_id, reason)
-        if self._ended:
-            ended, self._ended = self._ended, []
+            del self._displaced[: len(displaced)]
+        while self._canceled:
+            await self._signals.canceled(*self._canceled[0])
+            del self._canceled[0]
+        if ended := list(self._ended):
             await self._queue.remove(ended)
+            del self._ended[: len(ended)]
+
+    async def _offer(self, ready: list[ReadyEntry]) -> None:
+        """Tries twice: after a moment's break the entries would be missed for seconds. After a longer one they are
+        left to the repairer, for most of them are taken by then."""
+        try:
+            await self._queue.offer(ready)
+        except HintsUnavailable:
+            await asyncio.sleep(_PAUSE_S)
+            await self._queue.offer(ready)
