@@ -98,7 +98,7 @@ class RedisReadyQueue:
         for capability, queued in by_queue.items():
             for start in range(0, len(queued), _LOOKED_AT_ONCE):
                 some = queued[start : start + _LOOKED_AT_ONCE]
-                arguments = [_MEMBER_DIGITS, "".join(map(_member, some))]
+                arguments: list[str | int] = [_MEMBER_DIGITS, "".join(map(_member, some))]
                 async with hints():
                     places = await self._absent(keys=[self._queue_prefix + capability], args=arguments)
                 missing += [some[place] for place in places]
