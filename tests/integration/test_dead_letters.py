@@ -190,9 +190,7 @@ async def test_a_list_of_repeated_submits_is_cut_to_what_an_answer_may_be(
     plane: ControlPlane, session: "Session[asyncpg.Record]"
 ) -> None:
     await large_dead_letters(session, 400)
-    sent = [
-        pb.SubmitJobRequest(job_type="t" * 200, payload=b"x", idempotency_key=f"{n:k>512}") for n in range(1, 401)
-    ]
+    sent = [pb.SubmitJobRequest(job_type="t" * 200, payload=b"x", idempotency_key=f"{n:k>512}") for n in range(1, 401)]
     await session.execute("update jobs set request_digest = $1", request_digest(submission_of(sent[0])))
     request = pb.SubmitJobsRequest(items=[pb.SubmitJobsItem(request=each) for each in sent])
     answer = await plane.jobs.SubmitJobs(request, timeout=15.0)
