@@ -41,6 +41,7 @@ class RedisReadyQueue:
         self._queue_prefix = f"{prefix}:queue:"
         self._marker = f"{prefix}:epoch"
         self._wake_channel = wake_channel(prefix)
+        self._offer = redis.register_script(read_script("offer_ready"))
         self._pop = redis.register_script(read_script("pop_ready"))
         self._absent = redis.register_script(read_script("absent"))
 
@@ -52,15 +53,18 @@ class RedisReadyQueue:
 
     async def _add(self, entries: Sequence[ReadyEntry], *, wakes: bool) -> None:
         for start in range(0, len(entries), _AT_ONCE):
-            by_queue: dict[str, dict[str, float]] = {}
+            by_queue: dict[str, list[str | int]] = {}
             for entry in entries[start : start + _AT_ONCE]:
-                by_queue.setdefault(entry.capability, {})[_member(entry)] = -entry.priority
-            async with hints(), self._redis.pipeline(transaction=False) as pipeline:
-                for capability, members in by_queue.items():
-                    pipeline.zadd(self._queue_prefix + capability, members)
-                if wakes:
-                    pipeline.publish(self._wake_channel, "\n".join(by_queue))
-                await pipeline.execute()
+                by_queue.setdefault(entry.capability, []).extend((-entry.priority, _member(entry)))
+            arguments: list[str | int] = [
+                self._queue_prefix,
+                self._wake_channel if wakes else "",
+                "\n".join(by_queue),
+            ]
+            for capability, members in by_queue.items():
+                arguments += [capability, len(members) // 2, *members]
+            async with hints():
+                await self._offer(keys=[], args=arguments)
 
     async def pop(self, demands: Sequence[Demand], epoch: int) -> list[list[ReadyEntry]]:
         popped: list[list[ReadyEntry]] = [[] for _ in demands]

@@ -297,7 +297,6 @@ class WorkerStreams:
             case Reports(reports=reports):
                 for report in reports:
                     await self._reports.report(session, report)
-                self._wake()
             case Started(execution_ids=execution_ids):
                 for execution_id in execution_ids:
                     session.started(execution_id)
