@@ -14,7 +14,7 @@ from control_planes import ControlPlane, control_plane_on, details
 from dispatchd.application.ports import BatchRejected, DatabaseUnavailable
 from dispatchd.domain.ids import parse_job_id
 from dispatchd.v1 import dispatchd_pb2 as pb
-from stores import FENCE, insert, new_job, open_stores, register, sql
+from stores import FENCE, insert, new_job, open_stores, register, sql, wait_long_for_locks
 from tcp_proxy import TcpProxy, proxy_to
 from waiting import eventually, until_waiting
 
@@ -182,18 +182,20 @@ async def test_a_statement_that_is_cancelled_or_times_out_leaves_no_connection_b
 
 
 async def test_a_transaction_on_a_deaf_connection_ends_when_it_is_cancelled(
-    database_url: str, through: str, proxy: TcpProxy
+    database_url: str, through: str, proxy: TcpProxy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async with open_stores(through, connections=1) as stores:
+    wait_long_for_locks(monkeypatch)
+    async with open_stores(through, connections=1) as stores, sql(database_url) as session:
         [job] = await insert(stores, new_job())
-        proxy.go_deaf()
-        task = asyncio.create_task(_quietly(stores.jobs.cancel(job.view.job_id, FENCE)))
-        for _ in range(20):
-            await asyncio.sleep(0)
-        task.cancel()
-        done, _ = await asyncio.wait({task}, timeout=1.0)
-        assert done == {task}
-        assert task.cancelled()
+        async with session.transaction():
+            await session.execute("select 1 from jobs for update")
+            task = asyncio.create_task(_quietly(stores.jobs.cancel(job.view.job_id, FENCE)))
+            await until_waiting(session)
+            proxy.go_deaf()
+            task.cancel()
+            done, _ = await asyncio.wait({task}, timeout=1.0)
+            assert done == {task}
+            assert task.cancelled()
         proxy.hear_again()
         await stores.jobs.get(job.view.job_id)
 
