@@ -314,6 +314,24 @@ async def test_redrives_of_the_same_jobs_in_opposite_order_do_not_dead_lock(
         await hands.end(Failed("no"), *(each.execution_id for each in await hands.claim(2)))
 
 
+async def test_a_job_that_somebody_holds_keeps_no_other_from_being_redriven(
+    database_url: str,
+    redis_address: str,
+    stores: Stores,
+    hands: Hands,
+    session: "Session[asyncpg.Record]",
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("dispatchd.adapters.postgres.database.LOCK_TIMEOUT", timedelta(milliseconds=50))
+    job_ids = await dead(stores, hands, 20)
+    async with control_plane_on(database_url, redis_address) as plane, session.transaction():
+        await session.execute("select 1 from jobs where job_id = $1 for update", parse_job_id(job_ids[13]))
+        results = await redrive(plane, job_ids)
+    refused = {n: result.error.code for n, result in enumerate(results) if result.HasField("error")}
+    assert refused == {13: grpc.StatusCode.UNAVAILABLE.value[0]}
+    assert await session.fetchval("select count(*) from executions where state = 'queued'") == 19
+
+
 async def test_a_redrive_that_meets_retention_finds_the_job_whole_or_not_at_all(
     stores: Stores, hands: Hands, session: "Session[asyncpg.Record]"
 ) -> None:

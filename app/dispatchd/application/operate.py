@@ -4,13 +4,15 @@ from collections.abc import Sequence
 from datetime import datetime
 
 from dispatchd.application.announcer import Announcer
+from dispatchd.application.group_commit import execute_isolated
 from dispatchd.application.page_token import Page, labels_bytes, page_of, read_token, text_bytes, write_token
-from dispatchd.application.ports import JobStore, NotPermitted
+from dispatchd.application.ports import DatabaseUnavailable, JobStore, NotPermitted, RedriveOutcome
 from dispatchd.application.read_jobs import checked_page_size
 from dispatchd.application.region_watch import RegionWatch
 from dispatchd.domain import limits
 from dispatchd.domain.errors import DispatchdError, InvalidRequest, JobNotFound, NotDeadLettered, Unavailable
 from dispatchd.domain.ids import ExecutionId, IdGenerator, JobId, format_job_id, parse_job_id
+from dispatchd.domain.job import JobState
 from dispatchd.domain.views import JobView, QueueView, WorkerView
 
 MOST_QUEUES = 10_000
@@ -50,25 +52,25 @@ class Operate:
         wanted: dict[JobId, ExecutionId] = {
             job_id: self._ids.execution_id() for job_id in parsed if not isinstance(job_id, DispatchdError)
         }
-        try:
-            outcomes = await self._store.redrive(list(wanted.items()), self._region.fence)
-        except NotPermitted as exc:
-            raise await self._region.explain(exc) from exc
+        found = await execute_isolated(list(wanted.items()), self._redrive)
+        outcomes = dict(zip(wanted, found, strict=True))
+        for outcome in found:
+            if isinstance(outcome, NotPermitted):
+                raise await self._region.explain(outcome) from outcome
+            if isinstance(outcome, DatabaseUnavailable):
+                raise outcome
+        views = await self._store.summaries(
+            [job_id for job_id, o in outcomes.items() if isinstance(o, RedriveOutcome) and o.entry is not None]
+        )
+        return [
+            job_id if isinstance(job_id, DispatchdError) else _answer(job_id, outcomes[job_id], views.get(job_id))
+            for job_id in parsed
+        ]
+
+    async def _redrive(self, jobs: Sequence[tuple[JobId, ExecutionId]]) -> Sequence[RedriveOutcome]:
+        outcomes = await self._store.redrive(jobs, self._region.fence)
         self._announcer.ready([o.entry for o in outcomes.values() if o.entry is not None])
-        views = await self._store.summaries([job_id for job_id, o in outcomes.items() if o.entry is not None])
-        answers: list[JobView | DispatchdError] = []
-        for job_id in parsed:
-            if isinstance(job_id, DispatchdError):
-                answers.append(job_id)
-            elif (view := views.get(job_id)) is not None:
-                answers.append(view)
-            elif (state := outcomes[job_id].state) is None:
-                answers.append(JobNotFound(format_job_id(job_id)))
-            elif outcomes[job_id].entry is not None:
-                answers.append(Unavailable("redriven, and gone meanwhile"))
-            else:
-                answers.append(NotDeadLettered(format_job_id(job_id), state))
-        return answers
+        return [outcomes[job_id] for job_id, _ in jobs]
 
     async def workers(self, page_size: int, page_token: str) -> Page[WorkerView]:
         """The registry by worker id."""
@@ -80,6 +82,21 @@ class Operate:
     async def queues(self) -> list[QueueView]:
         """What waits, by capability."""
         return await self._store.queues(MOST_QUEUES)
+
+
+def _answer(job_id: JobId, outcome: RedriveOutcome | Exception, view: JobView | None) -> JobView | DispatchdError:
+    text = format_job_id(job_id)
+    match outcome:
+        case DispatchdError():
+            return outcome
+        case Exception():
+            return Unavailable(str(outcome))
+        case RedriveOutcome(entry=None, state=None):
+            return JobNotFound(text)
+        case RedriveOutcome(entry=None, state=JobState() as state):
+            return NotDeadLettered(text, state)
+        case _:
+            return view or Unavailable("redriven, and gone meanwhile")
 
 
 def _failed_before(time_text: str, id_text: str) -> tuple[datetime, JobId]:
