@@ -75,6 +75,8 @@ async def control_plane_on(database_url: str, redis_address: str, **environ: str
             finally:
                 stop.set()
                 await until_done(serving)
+                # What was answered last may not have been read yet; without grace it would be cancelled.
+                await channel.close(grace=5)
 
 
 def details(error: grpc.aio.AioRpcError) -> list[Message]:

@@ -21,13 +21,13 @@ from dispatchd.adapters.redis.connection import open_redis
 from dispatchd.adapters.redis.ready_queue import RedisReadyQueue
 from dispatchd.adapters.redis.signals import RedisSignals
 from dispatchd.application.announcer import Announcer
-from dispatchd.application.ports import ClaimedExecution, NewSession, Offer, ReadyEntry, StoredJob
+from dispatchd.application.ports import ClaimedExecution, Completion, NewSession, Offer, ReadyEntry, StoredJob
 from dispatchd.application.region_watch import RegionWatch
 from dispatchd.application.settler import Settler
 from dispatchd.domain.ids import ExecutionId, IdGenerator, JobId, SessionId
 from dispatchd.domain.region import RegionFence
 from dispatchd.domain.retry import RetryPolicy
-from dispatchd.domain.settlement import Ending
+from dispatchd.domain.settlement import Ending, Succeeded
 from dispatchd.domain.submission import NewJob, Submission, TraceContext, key_digest, request_digest
 from dispatchd.domain.views import JobView
 from dispatchd.domain.worker import Registration
@@ -192,6 +192,11 @@ class Hands:
         """Claims one that must be there."""
         [claimed] = await self.claim()
         return claimed
+
+    async def complete(self, *execution_ids: ExecutionId) -> set[ExecutionId]:
+        """Reports success as a gateway does first; returns what ended by that."""
+        completions = [Completion(execution_id, self.session_id, Succeeded(b"1")) for execution_id in execution_ids]
+        return set(await self.stores.settlements.complete(completions, FENCE))
 
     async def end(self, ending: Ending, *execution_ids: ExecutionId) -> int:
         """Ends executions as a gateway or the scheduler would; returns how many ended."""

@@ -106,6 +106,22 @@ async def test_the_end_of_executions_locks_them_by_id_when_it_has_all_jobs(scene
     assert found == {"worker_sessions": [], "jobs": [0, 1, 2], "executions": [0, 1]}
 
 
+@pytest.mark.parametrize(
+    ("held", "expected"),
+    [
+        ("jobs", {"worker_sessions": [], "jobs": [0, 1], "executions": []}),
+        ("executions", {"worker_sessions": [], "jobs": [0, 1, 2], "executions": [0, 1]}),
+    ],
+)
+async def test_successes_lock_jobs_first_and_each_by_id(
+    scene: Scene, held: str, expected: dict[str, list[int]]
+) -> None:
+    await scene.hands[0].claim(3)
+    middle = {"jobs": scene.jobs[1], "executions": scene.executions[1]}[held]
+    found = await scene.while_held(held, middle, scene.hands[0].complete(*scene.executions[::-1]))
+    assert found == expected
+
+
 async def test_a_claim_locks_its_sessions_by_id_before_it_locks_executions(scene: Scene) -> None:
     entries = await scene.stores.recovery.ready_page("email", None, 3)
     offers = [Offer(entry, hands.session_id) for entry, hands in zip(entries, scene.hands[::-1], strict=True)]

@@ -14,7 +14,7 @@ import asyncpg
 import pytest
 
 from databases import cloned_database
-from dispatchd.application.ports import Offer, ReadyEntry, Renewal
+from dispatchd.application.ports import Completion, Offer, ReadyEntry, Renewal
 from dispatchd.domain.errors import JobNotFound
 from dispatchd.domain.ids import ExecutionId, JobId, SessionId
 from dispatchd.domain.job import JobState
@@ -80,6 +80,10 @@ def operations(stores: Stores, url: str, round_number: int) -> "dict[str, tuple[
         for n in range(1, BATCH + 1)
     ]
     held_now = [held(first + n) for n in range(1, BATCH + 1)]
+    completions = [
+        Completion(held(n), session_id(n % SESSIONS + 1), Succeeded(b"1"))
+        for n in range(HELD // 2 + first, HELD // 2 + first + BATCH)
+    ]
     started = {held(HELD - first - n): timedelta(0) for n in range(BATCH)}
     ended_states = [JobState.SUCCEEDED, JobState.CANCELED]
 
@@ -107,6 +111,7 @@ def operations(stores: Stores, url: str, round_number: int) -> "dict[str, tuple[
             lambda: stores.claims.claim_best(["email", "rare2"], BATCH, best, LONGEST, 1_000, FENCE),
             2 * BATCH,
         ),
+        "complete": (lambda: stores.settlements.complete(completions, FENCE), BATCH),
         "fail": (lambda: stores.settler.settle(held_now[: BATCH // 2], lambda _: Failed("no")), BATCH),
         "succeed": (lambda: stores.settler.settle(held_now[BATCH // 2 :], lambda _: Succeeded(b"1")), BATCH),
         "cancel": (lambda: stores.jobs.cancel(JobId(_id("b000", HELD - round_number)), FENCE), 1),
@@ -230,7 +235,7 @@ async def test_no_change_of_state_rewrites_what_was_submitted(database_url: str)
         started = {first.execution_id: timedelta(0)}
         renewal = Renewal(hands.session_id, "worker-1", WorkerStatus.READY, started)
         await stores.sessions.renew([renewal], LEASE, FENCE)
-        await hands.end(Succeeded(b"1"), first.execution_id)
+        await hands.complete(first.execution_id)
         await hands.end(Failed("no"), second.execution_id)
         await hands.end(Failed("no", do_not_retry=True), third.execution_id)
         await stores.jobs.cancel(fourth.job_id, FENCE)

@@ -14,6 +14,7 @@ from control_planes import control_plane_on
 from dispatchd.adapters.postgres import queries
 from dispatchd.adapters.postgres.queries import Query
 from dispatchd.application.ports import (
+    Completion,
     Decision,
     LockedExecution,
     NewSession,
@@ -83,8 +84,8 @@ async def work_of_every_kind(stores: Stores, session: "Session[asyncpg.Record]")
     """Operations each of which would change something."""
     hands = await register(stores)
     await register(stores, "gone")
-    jobs = await insert(stores, *(new_job() for _ in range(8)))
-    held = await hands.claim(4)
+    jobs = await insert(stores, *(new_job() for _ in range(9)))
+    held = await hands.claim(5)
     await hands.end(Failed("no", do_not_retry=True), held[0].execution_id)
     await hands.end(Succeeded(b"1"), held[1].execution_id)
     await insert(stores, new_job(run_at=from_now(hours=1)))
@@ -105,10 +106,13 @@ async def work_of_every_kind(stores: Stores, session: "Session[asyncpg.Record]")
     again = Registration("worker-1", ("email", "report"), 7)
     return {
         "insert": lambda fence: stores.jobs.insert([new_job()], fence),
-        "cancel": lambda fence: stores.jobs.cancel(jobs[7].view.job_id, fence),
+        "cancel": lambda fence: stores.jobs.cancel(jobs[8].view.job_id, fence),
         "redrive": lambda fence: stores.jobs.redrive([(dead, ids.execution_id())], fence),
         "claim": lambda fence: stores.claims.claim(offers(ready[:1]), LONGEST, 1_000, fence),
         "claim without Redis": lambda fence: stores.claims.claim_best(["email"], 1, offers, LONGEST, 1_000, fence),
+        "success": lambda fence: stores.settlements.complete(
+            [Completion(held[4].execution_id, hands.session_id, Succeeded(b"1"))], fence
+        ),
         "result": lambda fence: succeed(stores, held[3].execution_id, fence),
         "open": lambda fence: stores.sessions.open(new, lambda omitted, is_same: [], fence),
         "update registration": lambda fence: stores.sessions.update_registration(hands.session_id, again, fence),

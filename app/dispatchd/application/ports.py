@@ -15,7 +15,7 @@ from dispatchd.domain.ids import ExecutionId, JobId, SessionId
 from dispatchd.domain.job import JobState
 from dispatchd.domain.region import RegionFence, RegionRow
 from dispatchd.domain.retry import RetryPolicy
-from dispatchd.domain.settlement import DeliveryCount, Ending, Settlement
+from dispatchd.domain.settlement import DeliveryCount, Ending, Settlement, Succeeded
 from dispatchd.domain.submission import NewJob, TraceContext
 from dispatchd.domain.views import ExecutionView, JobView, QueueView, WorkerView
 from dispatchd.domain.worker import Registration, WorkerStatus
@@ -226,11 +226,24 @@ class Followed:
     is_ready: bool
 
 
+@dataclass(frozen=True, slots=True)
+class Completion:
+    """Success of an execution, reported by the session that it was assigned to."""
+
+    execution_id: ExecutionId
+    session_id: SessionId
+    ending: Succeeded
+
+
 Decide = Callable[[Sequence[LockedExecution]], Sequence[Decision]]
 
 
 class SettlementStore(Protocol):
     """Ends executions."""
+
+    async def complete(self, completions: Sequence[Completion], fence: RegionFence) -> dict[ExecutionId, JobId]:
+        """The short way for what nearly always happens, in one statement: ends those executions that are live in the
+        session named, with their jobs, and returns them. About the others `settle` decides."""
 
     async def settle(self, execution_ids: Sequence[ExecutionId], decide: Decide, fence: RegionFence) -> list[Followed]:
         """In one transaction: locks the executions and their jobs, asks `decide` about those that exist, and writes

@@ -12,7 +12,8 @@ from dispatchd.application.region_watch import RegionWatch
 from dispatchd.domain import limits
 from dispatchd.domain.errors import Unavailable
 from dispatchd.domain.execution import EndReason
-from dispatchd.domain.ids import ExecutionId, IdGenerator, format_execution_id, format_job_id
+from dispatchd.domain.ids import ExecutionId, IdGenerator, JobId, format_execution_id, format_job_id
+from dispatchd.domain.job import JobState
 from dispatchd.domain.settlement import Ending, settle
 from dispatchd.telemetry import metrics
 
@@ -87,6 +88,12 @@ class Settler:
         self.announce(decisions, followed)
         ended = {decision.execution.execution_id for decision in decisions}
         return [1 if execution_id in ended else 0 for execution_id in execution_ids]
+
+    def announce_completed(self, job_ids: Sequence[JobId]) -> None:
+        """After the commit: counts jobs that succeeded, and tells who waits for them."""
+        self._announcer.finished(job_ids)
+        metrics.EXECUTIONS_SETTLED.labels(end_reason=EndReason.SUCCEEDED).inc(len(job_ids))
+        metrics.JOBS_FINISHED.labels(state=JobState.SUCCEEDED).inc(len(job_ids))
 
     def announce(self, decisions: Sequence[Decision], followed: Sequence[Followed]) -> None:
         """After the commit: counts, logs, and tells who waits and whose time is over."""

@@ -8,6 +8,7 @@ from dispatchd.adapters.postgres.database import Connection, Database, Record
 from dispatchd.adapters.postgres.queries import SETTLE
 from dispatchd.adapters.postgres.rows import fence_values, labels_text, optional_microseconds, policy_of
 from dispatchd.application.ports import (
+    Completion,
     Decide,
     Decision,
     Followed,
@@ -36,6 +37,18 @@ class PostgresSettlementStore:
 
     def __init__(self, database: Database) -> None:
         self._database = database
+
+    async def complete(self, completions: Sequence[Completion], fence: RegionFence) -> dict[ExecutionId, JobId]:
+        async with self._database.connection() as connection:
+            rows = await connection.rows(
+                SETTLE["complete_executions"],
+                execution_ids=[completion.execution_id for completion in completions],
+                session_ids=[completion.session_id for completion in completions],
+                results=[completion.ending.result or None for completion in completions],
+                result_metadata=[labels_text(completion.ending.metadata) for completion in completions],
+                **fence_values(fence),
+            )
+        return {ExecutionId(row["execution_id"]): JobId(row["job_id"]) for row in rows}
 
     async def settle(self, execution_ids: Sequence[ExecutionId], decide: Decide, fence: RegionFence) -> list[Followed]:
         async with self._database.transaction() as connection:

@@ -1,4 +1,11 @@
-"""Results and give-backs: many gathered into one transaction, acked after it.
+"""Results and give-backs: many gathered into one batch, acked after its commit.
+
+::
+
+    batch ──▶ successes: one statement ends those that this session holds ──────▶ accepted
+                │ what is left: failures, give-backs, repeats, reports of an earlier session's executions
+                ▼
+              one transaction: lock, decide, write ──▶ accepted, stale or unknown
 
 A report counts if its execution is live and its session is the reporter's own or an earlier one of the same worker id
 under the same principal. A repeat with the same success flag is accepted without a write, a contradiction is stale.
@@ -7,19 +14,27 @@ under the same principal. A repeat with the same success flag is accepted withou
 import asyncio
 import logging
 import random
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Sequence, Set
 from dataclasses import dataclass, replace
 
 from dispatchd.application.gateway.messages import Ack, Outcome, Report
 from dispatchd.application.gateway.outbox import PendingAck
 from dispatchd.application.gateway.session import WorkerSession
 from dispatchd.application.group_commit import GroupCommit
-from dispatchd.application.ports import Decision, LockedExecution, NotPermitted, Reporter, SettlementStore
+from dispatchd.application.ports import (
+    Completion,
+    Decision,
+    LockedExecution,
+    NotPermitted,
+    Reporter,
+    SettlementStore,
+)
 from dispatchd.application.region_watch import RegionWatch
 from dispatchd.application.settler import Settler
 from dispatchd.domain.errors import InvalidRequest, Unavailable
 from dispatchd.domain.execution import EndReason
-from dispatchd.domain.ids import ExecutionId
+from dispatchd.domain.ids import ExecutionId, SessionId
 from dispatchd.domain.settlement import Ending, Failed, Returned, Succeeded
 from dispatchd.telemetry import metrics
 
@@ -34,6 +49,7 @@ class Reported:
     """A report with who sent it."""
 
     execution_id: ExecutionId
+    session_id: SessionId
     reporter: Reporter
     ending: Ending
 
@@ -94,7 +110,7 @@ class ReportCollector:
         if report.execution_id is None or not session.is_open:
             self._hold(-1, -report.size_bytes)
             return
-        reported = Reported(report.execution_id, session.reporter, report.ending)
+        reported = Reported(report.execution_id, session.session_id, session.reporter, report.ending)
         answer = self.commits.enqueue_now(reported, report.size_bytes)
         answer.add_done_callback(lambda done: self._answered(session, report, pending, done))
 
@@ -128,6 +144,26 @@ class ReportCollector:
                 _log.error("a result could not be saved", exc_info=exc)
 
     async def _execute(self, batch: Sequence[Reported]) -> Sequence[Outcome]:
+        completed = await self._complete(batch)
+        others = [reported for reported in batch if reported.execution_id not in completed]
+        outcomes = iter(await self._settle(others) if others else ())
+        return [Outcome.ACCEPTED if reported.execution_id in completed else next(outcomes) for reported in batch]
+
+    async def _complete(self, batch: Sequence[Reported]) -> Set[ExecutionId]:
+        """Ends by the short way what it can: successes, each the only word of the batch on its execution."""
+        words = Counter(reported.execution_id for reported in batch)
+        completions = [
+            Completion(reported.execution_id, reported.session_id, reported.ending)
+            for reported in batch
+            if isinstance(reported.ending, Succeeded) and words[reported.execution_id] == 1
+        ]
+        if not completions:
+            return frozenset()
+        completed = await self._store.complete(completions, self._region.fence)
+        self._settler.announce_completed(list(completed.values()))
+        return completed.keys()
+
+    async def _settle(self, batch: Sequence[Reported]) -> Sequence[Outcome]:
         outcomes: list[Outcome] = []
         decisions: list[Decision] = []
 

@@ -142,6 +142,67 @@ select
 from (select 1) one
 left join ended e on e.next_id is not null;
 
+-- name: complete_executions
+-- Ends executions that succeeded, and their jobs: locks as lock_executions does and writes in the same statement. What
+-- has ended, or is not the named session's, is left out, and so is everything where the region row does not permit it.
+-- (What a session holds and has not ended is live.)
+with permit as (
+    select 1
+    from region
+    where primary_region = :region
+      and (:epoch::bigint is null or epoch = :epoch::bigint)
+),
+their_jobs as materialized (
+    select distinct e.job_id
+    from executions e
+    where e.execution_id = any(:execution_ids::uuid[])
+      and exists (select 1 from permit)
+),
+locked_jobs as materialized (
+    select j.job_id
+    from jobs j
+    where j.job_id in (select t.job_id from their_jobs t)
+    order by j.job_id
+    for update
+),
+reported as (
+    select *
+    from unnest(:execution_ids::uuid[], :session_ids::uuid[], :results::bytea[], :result_metadata::text[])
+        as r (execution_id, session_id, result, result_metadata)
+),
+locked as materialized (
+    select e.execution_id, e.finished_at, e.session_id as holder, r.session_id, r.result, r.result_metadata
+    from reported r
+    join executions e on e.execution_id = r.execution_id
+    where (select count(*) from locked_jobs) > 0
+    order by e.execution_id
+    for update of e
+),
+ended as (
+    update executions e
+    set state = 'succeeded',
+        end_reason = 'succeeded',
+        result_metadata = l.result_metadata::jsonb,
+        finished_at = now()
+    from locked l
+    where e.execution_id = l.execution_id
+      and l.finished_at is null
+      and l.holder = l.session_id
+    returning e.execution_id, e.job_id, l.result
+),
+finished as (
+    update jobs j
+    set state = 'succeeded',
+        result = e.result,
+        finished_at = now(),
+        updated_at = now()
+    from ended e
+    where j.job_id = e.job_id
+      and j.state = 'active'
+)
+select e.execution_id, e.job_id
+from ended e;
+
 -- name: reopen_jobs
 -- Redrive: the one edge out of 'failed'. The jobs are locked; each gets a new execution with a new budget.
 with permit as (
