@@ -34,7 +34,7 @@ async def test_on_a_plain_stream_a_heartbeats_ack_waits_for_an_earlier_result_an
         before = await facts.session(stream.worker_id)
         async with facts.holding_job(job_id):
             await stream.result(execution_id)
-            await facts.blocked("lock_executions")
+            await facts.blocked("complete_executions")
             await stream.heartbeat()
             await stream.send(log_chunk=pb.TaskLogChunk(execution_id=execution_id, message="almost"))
 
@@ -72,7 +72,7 @@ async def test_on_a_batched_stream_a_heartbeat_is_acked_at_once(
         execution_id = (await stream.assignment()).execution_id
         async with facts.holding_job(job_id):
             await stream.result(execution_id)
-            await facts.blocked("lock_executions")
+            await facts.blocked("complete_executions")
             await stream.heartbeat()
             assert (await stream.ack(AT_ONCE_S)).execution_id == ""
         assert (await stream.ack()).outcome == pb.ACK_OUTCOME_ACCEPTED

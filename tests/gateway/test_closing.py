@@ -23,7 +23,7 @@ async def test_a_half_closed_stream_still_gets_the_ack_of_its_result(
         async with facts.holding_job(job_id):
             await stream.result(execution_id)
             await stream.done_writing()
-            await facts.blocked("lock_executions")
+            await facts.blocked("complete_executions")
         ack = await stream.ack()
         assert (ack.execution_id, ack.outcome) == (execution_id, ACCEPTED)
         assert (await stream.ended())[0] is grpc.StatusCode.OK
@@ -54,7 +54,8 @@ async def test_waiting_for_a_half_closed_streams_last_ack_costs_no_processor_tim
 
 async def blocked_since(facts: Facts) -> datetime | None:
     since: datetime | None = await facts.value(
-        "select query_start from pg_stat_activity where wait_event_type = 'Lock' and query like '-- lock_executions%'"
+        "select query_start from pg_stat_activity "
+        "where wait_event_type = 'Lock' and query like '-- complete_executions%'"
     )
     return since
 
@@ -67,7 +68,7 @@ async def test_nothing_is_assigned_to_a_half_closed_stream(gateway: RunningRole,
         async with facts.holding_job(first):
             await stream.result(execution_id)
             await stream.done_writing()
-            await facts.blocked("lock_executions")
+            await facts.blocked("complete_executions")
             # One worker has a free slot but can't answer any more; the other takes turns.
             await other.register()
             for _ in range(3):

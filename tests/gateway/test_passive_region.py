@@ -85,14 +85,14 @@ async def test_a_result_that_was_not_saved_before_the_flip_is_dropped_unacked(
         execution_id = (await stream.assignment()).execution_id
         async with facts.holding_job(job_id):
             await stream.result(execution_id)
-            await facts.blocked("lock_executions")
+            await facts.blocked("complete_executions")
             await flip(facts)
             assert (await stream.ended())[0] is grpc.StatusCode.FAILED_PRECONDITION
         assert not stream.has_ack
 
     async def is_settled() -> bool:
         return not await facts.value(
-            "select count(*) from pg_stat_activity where query like '-- lock_executions%' and state <> 'idle'"
+            "select count(*) from pg_stat_activity where query like '-- complete_executions%' and state <> 'idle'"
         )
 
     await eventually(is_settled, "the try that was under way is over")

@@ -151,11 +151,26 @@ async def test_a_claim_on_the_old_session_and_a_resume_lose_nothing_between_them
         assert [e.end_reason for e in executions[:-1]] == ["returned"] * (len(executions) - 1)
 
 
+@pytest.mark.parametrize(
+    ("success", "waiting", "times", "ended_as"),
+    [
+        (True, "complete_executions", 1, pb.JOB_STATUS_SUCCEEDED),
+        (False, "lock_executions", 2, pb.JOB_STATUS_FAILED),
+    ],
+    ids=["success", "failure"],
+)
 async def test_a_result_on_the_old_stream_that_waits_for_the_resume_is_taken(
-    site: Site, gateway: RunningRole, jobs: Client, facts: Facts
+    site: Site,
+    gateway: RunningRole,
+    jobs: Client,
+    facts: Facts,
+    success: bool,
+    waiting: str,
+    times: int,
+    ended_as: pb.JobStatus,
 ) -> None:
     """Its execution has moved, while it waited, to a session that is younger than its statement."""
-    job_id = await jobs.submit()
+    job_id = await jobs.submit(max_attempts=1)
     async with (
         site.gateway(INSTANCE_ID="gateway-2", READY_QUEUE_PREFIX="apart") as other_gateway,
         worker(gateway.address, "mailer") as old,
@@ -175,8 +190,8 @@ async def test_a_result_on_the_old_stream_that_waits_for_the_resume_is_taken(
                 )
             )
             await facts.blocked("lock_executions")
-            await old.result(execution_id)
-            await facts.blocked("lock_executions", times=2)
+            await old.result(execution_id, success=success)
+            await facts.blocked(waiting, times=times)
         await new.ack()
         assert (await old.ack()).outcome == ACCEPTED
-    assert (await jobs.job(job_id)).status == pb.JOB_STATUS_SUCCEEDED
+    assert (await jobs.job(job_id)).status == ended_as

@@ -84,17 +84,26 @@ async def test_callers_that_are_about_to_come_back_are_waited_for_but_not_for_lo
 ) -> None:
     run = Transactions()
     async with running(run) as commits:
-        await answers(put(commits, *range(4)))
-        # Three of the four come back, one after the other; the fourth does not, and they need not wait for it.
-        calls = put(commits, 10, 11)
+        await answers(put(commits, *range(8)))
+        # Six of the eight come back, one after the other; the others do not, and they need not wait for them.
+        calls = put(commits, *range(10, 15))
         await asyncio.sleep(0)
         await asyncio.sleep(0)
-        calls += put(commits, 12)
-        assert await answers(calls) == [100, 110, 120]
-        assert run.begun[-1] == [10, 11, 12]
+        calls += put(commits, 15)
+        assert await answers(calls) == [100, 110, 120, 130, 140, 150]
+        assert run.begun[-1] == [10, 11, 12, 13, 14, 15]
         # Whoever completes the number that is waited for starts the transaction at once.
         monkeypatch.setattr(group_commit, "GATHER", timedelta(hours=1))
-        assert await answers(put(commits, 20, 21, 22)) == [200, 210, 220]
+        assert await answers(put(commits, *range(20, 26))) == [200, 210, 220, 230, 240, 250]
+
+
+async def test_few_callers_are_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(group_commit, "GATHER", timedelta(hours=1))
+    run = Transactions()
+    async with running(run) as commits:
+        await answers(put(commits, *range(group_commit.FEW)))
+        assert await answers(put(commits, 10, 11)) == [100, 110]
+        assert run.begun[-1] == [10, 11]
 
 
 async def test_a_transaction_has_at_most_256_items_and_4_mib() -> None:

@@ -4,8 +4,8 @@
 
     callers ──put──▶ queue (bounded in items and bytes) ──▶ flusher ──▶ one transaction of ≤ 256 items, ≤ 4 MiB
                                                                │
-       a lone item is flushed at once; when more wait, the flusher gathers for at most 2 ms, until as many are in
-       as callers were known when the last batch ended: those it answered are about to come back
+       a lone item, or one of few callers, is flushed at once; when more wait, the flusher gathers for at most 2 ms,
+       until as many are in as callers were known when the last batch ended: those it answered are about to come back
                                                                │
        a batch that the database refuses is halved until the guilty item stands alone
 """
@@ -28,6 +28,8 @@ Item = TypeVar("Item")
 Answer = TypeVar("Answer")
 
 GATHER = timedelta(milliseconds=2)
+FEW = 4
+"""So few callers are not waited for: a batch of them saves less than the wait costs."""
 QUEUE_WAIT = timedelta(seconds=2)
 ANSWER_WAIT = timedelta(seconds=2)
 STALE_AFTER = 0.75
@@ -146,7 +148,7 @@ class GroupCommit(Generic[Item, Answer]):
         if len(self._queue) < 2:
             return
         self._wanted = min(self._callers, limits.BATCH_ITEMS)
-        if len(self._queue) >= self._wanted:
+        if self._wanted <= FEW or len(self._queue) >= self._wanted:
             return
         self._enough.clear()
         try:

@@ -51,9 +51,9 @@ class Wakeable:
 
     async def sleep(self, longest: timedelta) -> None:
         """Returns after `longest`, or as soon as `wake` was called since the last return."""
+        alarm = asyncio.get_running_loop().call_later(max(0.0, longest.total_seconds()), self._event.set)
         try:
-            async with asyncio.timeout(max(0.0, longest.total_seconds())):
-                await self._event.wait()
-        except TimeoutError:
-            pass
+            await self._event.wait()
+        finally:
+            alarm.cancel()
         self._event.clear()

@@ -69,7 +69,7 @@ async def serve(settings: Settings, backends: Backends, stop: asyncio.Event) -> 
     region.on_change(streams.region_changed)
     pipeline = CallPipeline(audits=settings.audit_log_enabled)
     server = GrpcServer(pipeline)
-    service = WorkerService(streams, claims, pipeline, longest_write=settings.worker_heartbeat_ttl)
+    service = WorkerService(streams, claims, pipeline)
     server.add_stream(worker_service.NAME, worker_service.METHOD, service.connect)
 
     def became_ready(message: bytes) -> None:

@@ -53,15 +53,12 @@ class ByteStream(Protocol):
 
 
 class WorkerService:
-    """One call of `connect` a stream. A worker that takes longer than `longest_write` to read a message is given up."""
+    """One call of `connect` a stream."""
 
-    def __init__(
-        self, streams: WorkerStreams, claims: ClaimStore, pipeline: CallPipeline, *, longest_write: timedelta
-    ) -> None:
+    def __init__(self, streams: WorkerStreams, claims: ClaimStore, pipeline: CallPipeline) -> None:
         self._streams = streams
         self._claims = claims
         self._pipeline = pipeline
-        self._longest_write_s = longest_write.total_seconds()
         self._large_payloads = asyncio.Semaphore(LARGE_PAYLOADS_AT_ONCE)
 
     async def connect(self, call: Call, stream: ByteStream) -> Status:
@@ -153,11 +150,9 @@ class WorkerService:
             # Before the write: once it has begun, the worker may hold the execution.
             for execution_id in message.assigned:
                 session.was_sent(execution_id)
-            try:
-                async with asyncio.timeout(self._longest_write_s):
-                    await stream.write(message.data)
-            except TimeoutError:
-                raise Unavailable(f"nothing was read from this stream for {self._longest_write_s:g} s") from None
+            session.writing_since = time.monotonic()
+            await stream.write(message.data)
+            session.writing_since = None
 
     async def _load(self, session: WorkerSession) -> None:
         """Reads large payloads when their turn comes: one at a time for a worker, a few for all of them."""

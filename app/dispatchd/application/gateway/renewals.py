@@ -25,7 +25,7 @@ _log = logging.getLogger(__name__)
 
 
 class Renewer:
-    """One loop (`run`) for all sessions of the gateway; also closes streams that are silent too long."""
+    """One loop (`run`) for all sessions of the gateway; also closes streams that are silent, or not read, too long."""
 
     def __init__(
         self,
@@ -56,9 +56,12 @@ class Renewer:
 
     def _close_silent(self, sessions: Iterable[WorkerSession]) -> None:
         limit_s = self._silence_limit.total_seconds()
+        now = time.monotonic()
         for session in sessions:
-            if time.monotonic() - session.heard_at > limit_s:
+            if now - session.heard_at > limit_s:
                 session.end(Unavailable(f"no message for {limit_s:g} s: connect again"))
+            elif session.writing_since is not None and now - session.writing_since > limit_s:
+                session.end(Unavailable(f"nothing was read from this stream for {limit_s:g} s: connect again"))
 
     async def _renew(self, sessions: Iterable[WorkerSession]) -> None:
         heard = [(session, renewal) for session in sessions if (renewal := session.renewal()) is not None]

@@ -57,6 +57,8 @@ class WorkerSession:
         self._half_lease_s = lease.total_seconds() / 2
         self._lease_until = _NEVER
         self.heard_at = time.monotonic()
+        self.writing_since: float | None = None
+        """Since when its writer waits for the worker to read, by `time.monotonic()`."""
         self._heartbeat_at = _NEVER
         self._renewed_at = _NEVER
         self._started: dict[ExecutionId, float] = {}
