@@ -1,4 +1,4 @@
-"""Connections to Postgres: a bounded pool whose plans are pinned, and the one place where driver errors are translated.
+"""Connections to Postgres: a bounded number with pinned plans, and the one place where driver errors are translated.
 
 Every statement here works on id lists and finds its rows by index. A planner with stale statistics would now and
 then prefer a scan or a hash join (seen: 70 times slower), so those are switched off for these connections.
@@ -9,10 +9,8 @@ import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from datetime import timedelta
-from typing import Any
 
 import asyncpg
-from asyncpg.pool import PoolConnectionProxy
 
 from dispatchd.adapters.postgres.queries import Query
 from dispatchd.application.ports import BatchRejected, DatabaseUnavailable, TransientConflict
@@ -38,7 +36,7 @@ _BROKEN = (TimeoutError, asyncio.CancelledError, asyncpg.InterfaceError, OSError
 class Connection:
     """One connection, for statements by name. Not shared between tasks."""
 
-    def __init__(self, raw: "PoolConnectionProxy[Record]") -> None:
+    def __init__(self, raw: "asyncpg.Connection[Record]") -> None:
         self._raw = raw
 
     async def rows(self, query: Query, **values: object) -> list[Record]:
@@ -64,9 +62,11 @@ class Connection:
 
 
 class Database:
-    """A pool of at most `connections` connections.
+    """At most `connections` connections, made when they are needed and kept.
 
-    A connection whose statement failed for reasons of the network or a timeout is thrown away, never reused.
+    A connection whose statement failed for reasons of the network or a timeout is thrown away, never reused. Nothing
+    here changes the state of a session, so that between two uses it needs no reset; the driver's own pool, which is
+    made for users who do, takes a third of the client's time for a short statement.
     """
 
     def __init__(
@@ -79,43 +79,23 @@ class Database:
         statement_timeout: timedelta = STATEMENT_TIMEOUT,
     ) -> None:
         self._url = url
-        self._connections = connections
         self._application_name = application_name
         self._on_failure = on_failure
         self._statement_timeout = statement_timeout
-        self._pool: asyncpg.Pool[Record] | None = None
+        self._idle: list[asyncpg.Connection[Record]] = []
+        """The one used last is lent next: its caches are warm."""
+        self._lendable = asyncio.Semaphore(connections)
+        self._is_open = False
         self.last_failure_at: float | None = None
         """`time.monotonic()` of the last failure to reach the database."""
 
     async def __aenter__(self) -> "Database":
-        timeout_ms = round(self._statement_timeout.total_seconds() * 1000)
-        with translated():
-            self._pool = await asyncpg.create_pool(
-                self._url,
-                min_size=0,
-                max_size=self._connections,
-                max_inactive_connection_lifetime=0,
-                command_timeout=self._statement_timeout.total_seconds() + 0.5,
-                timeout=CONNECT_TIMEOUT.total_seconds(),
-                max_cached_statement_lifetime=0,
-                reset=_keep_session,
-                server_settings={
-                    "application_name": self._application_name,
-                    "statement_timeout": str(timeout_ms),
-                    "lock_timeout": str(round(LOCK_TIMEOUT.total_seconds() * 1000)),
-                    "idle_in_transaction_session_timeout": str(timeout_ms),
-                    "timezone": "UTC",
-                    **_PINNED_PLANS,
-                },
-            )
+        self._is_open = True
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        if self._pool is not None:
-            try:
-                await asyncio.wait_for(self._pool.close(), timeout=1)
-            except (TimeoutError, OSError, asyncpg.PostgresError, asyncpg.InterfaceError):
-                self._pool.terminate()
+        self._is_open = False
+        await asyncio.gather(*(_close(raw) for raw in self._idle))
 
     @asynccontextmanager
     async def connection(self) -> AsyncIterator[Connection]:
@@ -124,23 +104,50 @@ class Database:
 
         Raises DatabaseUnavailable, TransientConflict or BatchRejected in place of the driver's errors.
         """
-        if self._pool is None:
-            raise RuntimeError("the database is used before it was opened")
+        if not self._is_open:
+            raise RuntimeError("the database is used while it is not open")
         try:
             with translated():
-                async with asyncio.timeout(self._statement_timeout.total_seconds()):
-                    raw = await self._pool.acquire()
+                async with asyncio.timeout(self._statement_timeout.total_seconds()), self._lendable:
+                    raw = self._take_idle() or await self._connect()
                     try:
                         yield Connection(raw)
                     except _BROKEN:
                         raw.terminate()
                         raise
                     finally:
-                        await self._pool.release(raw, timeout=1)
+                        if self._is_open and not raw.is_closed():
+                            self._idle.append(raw)
+                        else:
+                            raw.terminate()
         except DatabaseUnavailable:
             self.last_failure_at = time.monotonic()
             self._on_failure()
             raise
+
+    def _take_idle(self) -> "asyncpg.Connection[Record] | None":
+        while self._idle:
+            raw = self._idle.pop()
+            if not raw.is_closed():
+                return raw
+        return None
+
+    async def _connect(self) -> "asyncpg.Connection[Record]":
+        timeout_ms = round(self._statement_timeout.total_seconds() * 1000)
+        return await asyncpg.connect(
+            self._url,
+            command_timeout=self._statement_timeout.total_seconds() + 0.5,
+            timeout=CONNECT_TIMEOUT.total_seconds(),
+            max_cached_statement_lifetime=0,
+            server_settings={
+                "application_name": self._application_name,
+                "statement_timeout": str(timeout_ms),
+                "lock_timeout": str(round(LOCK_TIMEOUT.total_seconds() * 1000)),
+                "idle_in_transaction_session_timeout": str(timeout_ms),
+                "timezone": "UTC",
+                **_PINNED_PLANS,
+            },
+        )
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[Connection]:
@@ -160,8 +167,11 @@ class Database:
             await connection.commit()
 
 
-async def _keep_session(_: Any) -> None:
-    """Nothing here changes session state, so a connection needs no reset round trip between uses."""
+async def _close(raw: "asyncpg.Connection[Record]") -> None:
+    try:
+        await raw.close(timeout=1)
+    except (TimeoutError, OSError, asyncpg.PostgresError, asyncpg.InterfaceError):
+        raw.terminate()
 
 
 @contextmanager
