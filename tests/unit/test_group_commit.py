@@ -94,7 +94,7 @@ async def test_callers_that_are_about_to_come_back_are_waited_for_but_not_for_lo
         assert run.begun[-1] == [10, 11, 12, 13, 14, 15]
         # Whoever completes the number that is waited for starts the transaction at once.
         monkeypatch.setattr(group_commit, "GATHER", timedelta(hours=1))
-        assert await answers(put(commits, *range(20, 26))) == [200, 210, 220, 230, 240, 250]
+        assert await answers(put(commits, *range(20, 32))) == [10 * item for item in range(20, 32)]
 
 
 async def test_few_callers_are_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:

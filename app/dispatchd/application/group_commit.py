@@ -5,7 +5,8 @@
     callers ──put──▶ queue (bounded in items and bytes) ──▶ flusher ──▶ one transaction of ≤ 256 items, ≤ 4 MiB
                                                                │
        a lone item, or one of few callers, is flushed at once; when more wait, the flusher gathers for at most 2 ms,
-       until as many are in as callers were known when the last batch ended: those it answered are about to come back
+       until twice as many are in as callers were known when the last batch ended: those it answered are about to
+       come back, and a busy process does not see yet who else has come
                                                                │
        a batch that the database refuses is halved until the guilty item stands alone
 """
@@ -147,8 +148,8 @@ class GroupCommit(Generic[Item, Answer]):
             await asyncio.sleep(0)
         if len(self._queue) < 2:
             return
-        self._wanted = min(self._callers, limits.BATCH_ITEMS)
-        if self._wanted <= FEW or len(self._queue) >= self._wanted:
+        self._wanted = min(2 * self._callers, limits.BATCH_ITEMS)
+        if self._callers <= FEW or len(self._queue) >= self._wanted:
             return
         self._enough.clear()
         try:
