@@ -59,6 +59,12 @@ class Client:
         job: pb.Job = answer.job
         return job
 
+    async def wait(self, job_id: str) -> pb.Job:
+        """The job when it has ended, or after 30 s."""
+        answer = await self._jobs.WaitJob(pb.WaitJobRequest(job_id=job_id), timeout=40.0)
+        job: pb.Job = answer.job
+        return job
+
     async def queues(self) -> list[pb.Queue]:
         answer = await self._operator.ListQueues(pb.ListQueuesRequest(), timeout=10.0)
         return list(answer.queues)

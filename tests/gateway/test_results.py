@@ -2,14 +2,16 @@
 
 import asyncio
 import json
+import time
 from datetime import timedelta
 from functools import partial
 
 import pytest
 
+from dispatchd.application import announcer, wait_job
 from dispatchd.telemetry import metrics
 from dispatchd.v1 import dispatchd_pb2 as pb
-from gateway.client import Client
+from gateway.client import Client, client
 from gateway.facts import Execution, Facts, eventually, uuid_of
 from gateway.outage import behind, host_and_port
 from gateway.roles import RunningRole, Site
@@ -47,6 +49,35 @@ async def test_a_success_ends_the_job_and_keeps_result_and_metadata(
     assert execution.worker_id == stream.worker_id
     assert execution.started_at == execution.claimed_at, "it never said that it had begun"
     assert (await facts.execution(execution_id)).worker_id == stream.worker_id
+
+
+async def test_a_waiter_is_woken_by_the_gateway_that_has_heard_of_him(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The gateway's first seconds, in which it tells every end, are over; nothing else would wake the waiter."""
+    heard: list[float] = []
+    monkeypatch.setattr(wait_job, "LOOK_EVERY", timedelta(hours=1))
+    monkeypatch.setattr(announcer, "SOMEBODY_WAITS", timedelta(0))
+    hear = announcer.Announcer.heard_that_somebody_waits
+
+    def hear_and_note(self: announcer.Announcer) -> None:
+        heard.append(time.monotonic())
+        hear(self)
+
+    async def has_heard(times: int) -> bool:
+        return len(heard) == times
+
+    monkeypatch.setattr(announcer.Announcer, "heard_that_somebody_waits", hear_and_note)
+    async with site.control_plane() as plane, client(plane.address) as jobs, site.gateway() as gateway:
+        await eventually(partial(has_heard, 1), "the gateway has subscribed")
+        monkeypatch.setattr(announcer, "SOMEBODY_WAITS", timedelta(hours=1))
+        job_id = await jobs.submit()
+        async with worker(gateway.address) as stream:
+            execution_id = await take(stream)
+            waiting = asyncio.ensure_future(jobs.wait(job_id))
+            await eventually(partial(has_heard, 2), "the gateway has heard of the waiter")
+            await stream.finish(execution_id)
+            assert (await asyncio.wait_for(waiting, 10)).status == pb.JOB_STATUS_SUCCEEDED
 
 
 async def test_a_failure_is_tried_again_after_the_policys_backoff(

@@ -66,23 +66,42 @@ async def test_everything_is_said_on_its_channel(announcer: Announcer, redis: Re
             gone = entry()
             announcer.ready([entry(), gone])
             announcer.finished(job_ids)
+            announcer.somebody_waits()
             announcer.waiting(timedelta(seconds=2))
             announcer.waiting(timedelta(seconds=1.5))
             announcer.waiting(timedelta(seconds=3))
             announcer.displaced([session_id])
             announcer.canceled(execution_id, session_id, "gründlich")
             announcer.ended([gone])
-            await until(lambda: len(heard) == 5)
+            await until(lambda: len(heard) == 6)
     assert sorted(heard) == sorted(
         [
             (b"wake", b"email"),
             (b"finished", b"".join(job_id.bytes for job_id in job_ids)),
+            (b"waiting", b""),
             (b"due", b"1500"),
             (b"superseded", session_id.bytes),
             (b"canceled", execution_id.bytes + session_id.bytes + "gründlich".encode()),
         ]
     )
     await queued(redis, 1)
+
+
+async def test_who_listens_for_waiters_tells_ends_only_for_some_time_after_he_has_heard_of_one(
+    announcer: Announcer, redis: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(announcer_module, "SOMEBODY_WAITS", timedelta(0))
+    announcer.heard_that_somebody_waits()
+    unheard, heard = ids.job_id(), ids.job_id()
+    async with redis.pubsub(ignore_subscribe_messages=True) as subscription:
+        await subscription.subscribe(f"{PREFIX}:finished")
+        await subscription.get_message(timeout=5.0)
+        announcer.finished([unheard])
+        monkeypatch.setattr(announcer_module, "SOMEBODY_WAITS", timedelta(hours=1))
+        announcer.heard_that_somebody_waits()
+        announcer.finished([heard])
+        message = await eventually(lambda: subscription.get_message(timeout=1.0))
+    assert message["data"] == heard.bytes
 
 
 async def test_a_moments_break_loses_no_entry(announcer: Announcer, proxy: TcpProxy, redis: Redis) -> None:

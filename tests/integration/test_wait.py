@@ -65,6 +65,27 @@ async def test_a_waiter_is_woken_by_the_commit_that_ends_the_job(
     assert (ended.job_id, ended.status, ended.result) == (job.job_id, pb.JOB_STATUS_SUCCEEDED, b"42")
 
 
+async def test_that_somebody_waits_is_said_at_once_and_about_once_a_second(
+    stores: Stores, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(wait_job, "LOOK_EVERY", timedelta(seconds=0.01))
+    monkeypatch.setattr(wait_job, "SAY_EVERY", timedelta(hours=1))
+    said: list[float] = []
+    waits = WaitJob(stores.jobs, lambda: said.append(time.monotonic()), most_waiters=10)
+    [first, second] = await insert(stores, new_job(), new_job())
+    async with running(waits.run()):
+        calls = [asyncio.ensure_future(waits.wait(job.view.job_id, LONG, None)) for job in (first, second)]
+        await asyncio.sleep(0)
+        assert len(said) == 1
+        monkeypatch.setattr(wait_job, "SAY_EVERY", timedelta(seconds=0))
+        await until(lambda: len(said) >= 3)
+        waits.release_all()
+        await until_done(asyncio.gather(*calls))
+        said.clear()
+        await asyncio.sleep(0.1)
+        assert not said, "nobody waits any more"
+
+
 async def test_without_redis_a_waiter_is_woken_by_the_look_for_all(
     database_url: str, stores: Stores, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -84,7 +105,7 @@ async def test_a_job_that_has_ended_is_answered_at_once_however_many_are_asked_f
     jobs = await insert(stores, *(new_job() for _ in range(20)))
     hands = await register(stores)
     await hands.end(Succeeded(), *(execution.execution_id for execution in await hands.claim(20)))
-    waits = WaitJob(stores.jobs, most_waiters=10)
+    waits = WaitJob(stores.jobs, stores.announcer.somebody_waits, most_waiters=10)
     async with running(waits.run()):
         for job in jobs:
             view = await until_done(asyncio.ensure_future(waits.wait(job.view.job_id, LONG, None)), longest_s=0.4)
@@ -98,7 +119,7 @@ async def test_a_thousand_waiters_cost_one_look_in_the_interval(
 ) -> None:
     monkeypatch.setattr(wait_job, "LOOK_EVERY", timedelta(seconds=0.2))
     store = counting(stores)
-    waits = WaitJob(store, most_waiters=10_000)
+    waits = WaitJob(store, stores.announcer.somebody_waits, most_waiters=10_000)
     jobs = await insert(stores, *(new_job() for _ in range(1_000)))
     async with running(waits.run()):
         calls = [asyncio.ensure_future(waits.wait(job.view.job_id, LONG, None)) for job in jobs]
@@ -114,7 +135,7 @@ async def test_a_thousand_waiters_cost_one_look_in_the_interval(
 
 
 async def test_several_wait_for_one_job_and_all_are_woken(stores: Stores) -> None:
-    waits = WaitJob(stores.jobs, most_waiters=10)
+    waits = WaitJob(stores.jobs, stores.announcer.somebody_waits, most_waiters=10)
     [job] = await insert(stores, new_job())
     async with running(waits.run()):
         calls = [asyncio.ensure_future(waits.wait(job.view.job_id, LONG, None)) for _ in range(3)]
@@ -173,7 +194,7 @@ async def test_too_many_waiters_are_refused_with_the_time_to_try_again(database_
 
 
 async def test_the_bound_holds_for_the_use_case_itself(stores: Stores) -> None:
-    waits = WaitJob(stores.jobs, most_waiters=1)
+    waits = WaitJob(stores.jobs, stores.announcer.somebody_waits, most_waiters=1)
     [job] = await insert(stores, new_job())
     call = asyncio.ensure_future(waits.wait(job.view.job_id, LONG, None))
     await asyncio.sleep(0)

@@ -6,6 +6,8 @@ round trip is under way goes into the next.
 
 import asyncio
 import logging
+import math
+import time
 from collections.abc import Iterable
 from datetime import timedelta
 from typing import TypeVar
@@ -16,6 +18,8 @@ from dispatchd.domain.ids import ExecutionId, JobId, SessionId
 from dispatchd.telemetry import metrics
 
 MOST_HINTS = 50_000
+SOMEBODY_WAITS = timedelta(seconds=3)
+"""How long a gateway tells ends of jobs after it has heard that somebody waits, which is said about once a second."""
 _PAUSE_S = 0.1
 _log = logging.getLogger(__name__)
 _Hint = TypeVar("_Hint")
@@ -33,6 +37,8 @@ class Announcer:
         self._displaced: list[SessionId] = []
         self._canceled: list[tuple[ExecutionId, SessionId, str]] = []
         self._earliest: timedelta | None = None
+        self._somebody_waits = False
+        self._ends_told_until = math.inf
         self._something = asyncio.Event()
 
     def ready(self, entries: Iterable[ReadyEntry]) -> None:
@@ -46,7 +52,17 @@ class Announcer:
 
     def finished(self, job_ids: Iterable[JobId]) -> None:
         """These jobs have ended."""
-        self._add(self._finished, job_ids)
+        if time.monotonic() < self._ends_told_until:
+            self._add(self._finished, job_ids)
+
+    def somebody_waits(self) -> None:
+        """Ends of jobs are waited for here."""
+        self._somebody_waits = True
+        self._something.set()
+
+    def heard_that_somebody_waits(self) -> None:
+        """For a process that listens for it: from now on ends of jobs are told only for some time after this call."""
+        self._ends_told_until = time.monotonic() + SOMEBODY_WAITS.total_seconds()
 
     def ended(self, entries: Iterable[ReadyEntry]) -> None:
         """These entries are in the queues for nothing."""
@@ -87,6 +103,9 @@ class Announcer:
         """Says what there is, kind by kind. What was not said yet stays, entries of the ready queues excepted."""
         ready, self._ready = self._ready, []
         await self._offer(ready)
+        if self._somebody_waits:
+            await self._signals.somebody_waits()
+            self._somebody_waits = False
         if finished := list(self._finished):
             await self._signals.job_finished(finished)
             del self._finished[: len(finished)]

@@ -450,6 +450,9 @@ class Signals(Protocol):
     async def job_finished(self, job_ids: Sequence[JobId]) -> None:
         """Wakes who waits for these jobs."""
 
+    async def somebody_waits(self) -> None:
+        """Tells gateways that ends of jobs are waited for."""
+
     async def due_earlier(self, delay: timedelta) -> None:
         """Wakes the scheduler: something becomes due in `delay`."""
 

@@ -2,7 +2,7 @@
 
 ::
 
-    waiters ──▶ {job id: futures} ◀── "finished" signals (Redis)
+    waiters ──▶ {job id: futures} ◀── "finished" signals (Redis), sent while somebody says that he waits
                       │
                       ├── one shared query a second for all waited ids: 1,000 waiters cost no more than one
                       └── one at once for new waiters, whose job may have ended already; who comes while it is
@@ -10,7 +10,9 @@
 """
 
 import asyncio
-from collections.abc import Iterable
+import math
+import time
+from collections.abc import Callable, Iterable
 from datetime import timedelta
 
 from dispatchd.application.loops import every, forever
@@ -24,13 +26,16 @@ DEFAULT_WAIT = timedelta(seconds=30)
 LONGEST_WAIT = timedelta(seconds=60)
 ANSWER_BEFORE_DEADLINE = timedelta(milliseconds=200)
 LOOK_EVERY = timedelta(seconds=1)
+SAY_EVERY = timedelta(seconds=1)
 
 
 class WaitJob:
     """`run()` looks for all who wait; `finished` takes the signals of completing commits."""
 
-    def __init__(self, store: JobStore, *, most_waiters: int) -> None:
+    def __init__(self, store: JobStore, say_that_somebody_waits: Callable[[], None], *, most_waiters: int) -> None:
         self._store = store
+        self._say_that_somebody_waits = say_that_somebody_waits
+        self._said_at = -math.inf
         self._most_waiters = most_waiters
         self._waiters: dict[JobId, set[asyncio.Future[None]]] = {}
         self._count = 0
@@ -64,7 +69,14 @@ class WaitJob:
         metrics.WAITERS.set(self._count)
         self._new.add(job_id)
         self._has_new.set()
+        self._say()
         return ended
+
+    def _say(self) -> None:
+        now = time.monotonic()
+        if now - self._said_at >= SAY_EVERY.total_seconds():
+            self._said_at = now
+            self._say_that_somebody_waits()
 
     def _remove(self, job_id: JobId, ended: asyncio.Future[None]) -> None:
         futures = self._waiters.get(job_id, set())
@@ -99,4 +111,5 @@ class WaitJob:
 
     async def _look_for_all(self) -> None:
         if self._waiters:
+            self._say()
             self.finished(await self._store.finished_among(list(self._waiters)))

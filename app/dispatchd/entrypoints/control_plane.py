@@ -38,7 +38,7 @@ async def serve(settings: Settings, backends: Backends, stop: asyncio.Event) -> 
         queue_items=settings.submit_queue_items,
         queue_bytes=settings.submit_queue_bytes,
     )
-    wait = WaitJob(store, most_waiters=settings.waiters)
+    wait = WaitJob(store, backends.announcer.somebody_waits, most_waiters=settings.waiters)
     jobs = JobService(submit, ReadJobs(store), wait, CancelJob(store, backends.announcer, backends.region))
     operators = OperatorService(Operate(store, backends.announcer, backends.region, backends.ids))
     server = GrpcServer(CallPipeline(audits=settings.audit_log_enabled))

@@ -83,8 +83,14 @@ async def serve(settings: Settings, backends: Backends, stop: asyncio.Event) -> 
         for session_id in read_ids(message):
             streams.superseded(SessionId(session_id))
 
+    def subscribed() -> None:
+        # What was said before was not heard.
+        announcer.heard_that_somebody_waits()
+        claimer.wake()
+
     handlers = {
         backends.signals.wake: became_ready,
+        backends.signals.waiting: lambda _: announcer.heard_that_somebody_waits(),
         backends.signals.cancel: canceled,
         backends.signals.supersede: superseded,
     }
@@ -94,7 +100,7 @@ async def serve(settings: Settings, backends: Backends, stop: asyncio.Event) -> 
         "complete commits": reports.commits.run,
         "claimer": claimer.run,
         "renewer": renewer.run,
-        "signals": lambda: listen(backends.redis, handlers, claimer.wake),
+        "signals": lambda: listen(backends.redis, handlers, subscribed),
     }
     is_serving = False
     async with running(loops), probes(settings, backends, lambda: is_serving):

@@ -2,6 +2,7 @@
 
 <prefix>:wake         names of capabilities that have something new, one a line     → worker-gateways
 <prefix>:finished     ids of jobs that have ended, 16 bytes each                    → control-planes that wait
+<prefix>:waiting      nothing; somebody waits for ends of jobs                     → worker-gateways
 <prefix>:due          milliseconds until something becomes due                     → schedulers
 <prefix>:canceled     execution id, session id (16 bytes each), reason              → worker-gateways
 <prefix>:superseded   ids of displaced sessions, 16 bytes each                      → worker-gateways
@@ -37,12 +38,16 @@ class RedisSignals:
         self._redis = redis
         self.wake = wake_channel(prefix)
         self.finished = f"{prefix}:finished"
+        self.waiting = f"{prefix}:waiting"
         self.due = f"{prefix}:due"
         self.cancel = f"{prefix}:canceled"
         self.supersede = f"{prefix}:superseded"
 
     async def job_finished(self, job_ids: Sequence[JobId]) -> None:
         await self._publish(self.finished, b"".join(job_id.bytes for job_id in job_ids))
+
+    async def somebody_waits(self) -> None:
+        await self._publish(self.waiting, b"")
 
     async def due_earlier(self, delay: timedelta) -> None:
         await self._publish(self.due, str(max(0, round(delay.total_seconds() * 1000))).encode())
