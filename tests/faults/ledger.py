@@ -60,7 +60,7 @@ class LedgerWriter:
 
     def note(self, event: Event) -> None:
         """Writes one line with one call, so that other threads and a SIGKILL can't get between its parts."""
-        line = _codec.dump_json(event) + b"\n"
+        line = _codec.dump_json(event, warnings="error") + b"\n"
         if os.write(self._descriptor, line) != len(line):
             raise OSError("the ledger's disk is full")
 

@@ -1,0 +1,144 @@
+"""The recording processes against real roles without any fault: hundreds of jobs, and the checker finds nothing."""
+
+import asyncio
+import signal
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack
+from pathlib import Path
+
+import asyncpg
+import pytest
+
+from dispatchd.entrypoints.child_process import spawn, stop_within
+from faults.checker import check
+from faults.database_facts import read_facts
+from faults.events import (
+    Closed,
+    HandlerEnded,
+    JobSeen,
+    LeaseAcked,
+    Outcome,
+    RedriveAnswered,
+    ResultAcked,
+    StreamEnded,
+    SubmitAcked,
+)
+from faults.history import History
+from faults.ledger import SUFFIX, read_ledgers
+from gateway.roles import RunningRole, Site
+from waiting import eventually
+
+STOP_S = 8.0
+LONGEST_S = 30.0
+RATE_PER_S = 120
+DURATION_S = 4
+
+
+class Recorders:
+    """Recording processes that end with the test. What they print goes to a file beside their ledger."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._processes: dict[str, subprocess.Popen[bytes]] = {}
+
+    def start(self, program: str, name: str, *options: str) -> None:
+        """Starts `python -m faults.<program>` with a ledger of that name."""
+        command = [sys.executable, "-m", f"faults.{program}", "--ledger", str(self.folder / f"{name}{SUFFIX}")]
+        with (self.folder / f"{name}.log").open("wb") as log:
+            self._processes[name] = spawn(
+                [*command, *options],
+                death_signal=signal.SIGKILL,
+                environ={"PYTHONPATH": str(Path(__file__).parents[1])},
+                stdout=log,
+            )
+
+    async def ended(self, name: str) -> None:
+        """Waits until this one has ended by itself; fails the test if it does not end well."""
+        process = self._processes.pop(name)
+        self._check(name, await asyncio.to_thread(process.wait, LONGEST_S))
+
+    async def stop(self, *names: str) -> None:
+        """Ends these with SIGTERM and waits; fails the test if one does not end well."""
+        for name in names:
+            process = self._processes.pop(name)
+            self._check(name, await asyncio.to_thread(stop_within, process, [(signal.SIGTERM, STOP_S)]))
+
+    def _check(self, name: str, code: int) -> None:
+        assert code == 0, f"{name} ended with {code}: {(self.folder / f'{name}.log').read_text()}"
+
+    def kill(self) -> None:
+        for process in self._processes.values():
+            stop_within(process, [])
+
+
+@pytest.fixture
+def recorders(tmp_path: Path) -> Iterator[Recorders]:
+    recorders = Recorders(tmp_path)
+    yield recorders
+    recorders.kill()
+
+
+@pytest.fixture
+async def roles(database_url: str, redis_address: str) -> AsyncIterator[tuple[RunningRole, list[RunningRole]]]:
+    """A control-plane and two worker-gateways; a scheduler runs too."""
+    site = Site(database_url, redis_address)
+    async with AsyncExitStack() as running:
+        await running.enter_async_context(site.scheduler())
+        gateways = [
+            await running.enter_async_context(site.gateway(INSTANCE_ID=f"gateway-{number}")) for number in (1, 2)
+        ]
+        control_plane = await running.enter_async_context(site.control_plane())
+        yield control_plane, gateways
+
+
+async def all_ended(database_url: str) -> None:
+    connection = await asyncpg.connect(database_url)
+
+    async def look() -> bool:
+        active: int = await connection.fetchval("select count(*) from jobs where state = 'active'")
+        return not active
+
+    try:
+        await eventually(look, LONGEST_S)
+    finally:
+        await connection.close()
+
+
+async def test_a_run_without_faults_keeps_every_promise(
+    roles: tuple[RunningRole, list[RunningRole]], recorders: Recorders, database_url: str
+) -> None:
+    control_plane, gateways = roles
+    addresses = [gateway.address for gateway in gateways]
+    workers = ["raw-1", "raw-2", "sdk-1"]
+    for name in workers[:2]:
+        habits = ["--fail-share", "0.2", "--final-share", "0.5", "--repeat-share", "0.2", "--seed", name[-1]]
+        recorders.start("raw_worker", name, "--worker-id", name, "--gateways", ",".join(addresses), *habits)
+    recorders.start("sdk_worker", "sdk-1", "--worker-id", "sdk-1", "--gateway", f"ipv4:{','.join(addresses)}")
+    plan = ["--rate-per-s", f"{RATE_PER_S}", "--duration-s", f"{DURATION_S}", "--linger-s", "1", "--looks-per-s", "100"]
+    target = ["--target", control_plane.address, "--name", "client-1", "--job-types", "faults.work,faults.thread"]
+    recorders.start("submitter", "client-1", *target, *plan)
+    await recorders.ended("client-1")
+    await all_ended(database_url)
+    await recorders.stop(*workers)
+
+    ledgers, facts = read_ledgers(recorders.folder), await read_facts(database_url)
+    assert [str(violation) for violation in check(ledgers, facts)] == []
+
+    history = History(ledgers)
+    assert len(history.acks) > RATE_PER_S * DURATION_S / 2
+    assert history.acks.keys() == facts.jobs.keys()
+    assert {told.name for told in history.deliveries} == set(workers)
+    assert {hold.worker_id for hold in history.holds} == {"raw-1", "raw-2"}
+    assert {ending.event.end for ending in history.told(HandlerEnded)} >= {"returned", "raised"}
+    outcomes = Counter(told.event.outcome for told in history.told(ResultAcked))
+    assert outcomes[Outcome.ACCEPTED] > 100
+    assert outcomes[Outcome.STALE] > 0, "no contradiction was sent"
+    assert len(history.told(SubmitAcked)) > len(history.acks), "no submit was repeated"
+    assert {told.event.call for told in history.told(JobSeen)} >= {"SubmitJob", "GetJob", "WaitJob", "CancelJob"}
+    assert "OK" in {told.event.code for told in history.told(RedriveAnswered)}
+    assert [told.event.skipped for told in history.told(Closed)] == [0]
+    assert all(told.event.remaining_ns is not None for told in history.told(LeaseAcked))
+    assert {told.event.code for told in history.told(StreamEnded)} == {"OK"}
