@@ -45,6 +45,7 @@ _END_OF = {
     "succeeded": (ExecutionState.SUCCEEDED, EndReason.SUCCEEDED),
     "failed": (ExecutionState.FAILED, EndReason.FAILED),
     "dead": (ExecutionState.DEAD_LETTERED, EndReason.FAILED),
+    "dead_lost": (ExecutionState.DEAD_LETTERED, EndReason.LEASE_LOST),
     "lost": (ExecutionState.FAILED, EndReason.LEASE_LOST),
     "returned": (ExecutionState.FAILED, EndReason.RETURNED),
     "canceled": (ExecutionState.FAILED, EndReason.CANCELED),
