@@ -14,10 +14,11 @@ attempts are not asked about, because the ledgers don't say when a backoff is ov
 from bisect import bisect_right
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
-from faults.database_facts import DatabaseFacts
-from faults.events import Assigned, FaultKind, HandlerBegan
-from faults.history import FOREVER_NS, History, Told
+from faults.database_facts import DatabaseFacts, JobFact
+from faults.events import Assigned, FaultKind, HandlerBegan, SubmitAcked
+from faults.history import History, Told
 from faults.violation import Violation, at, ns
 
 HEAD_START_S = 1.0
@@ -40,10 +41,49 @@ class _Claims:
             yield claim
 
 
+@dataclass(frozen=True, slots=True)
+class _Wait:
+    """Nothing of lower priority may be claimed between these times."""
+
+    job: JobFact
+    ack: Told[SubmitAcked]
+    from_ns: int
+    until_ns: int
+
+
 def priority_is_kept(history: History, database: DatabaseFacts) -> Iterator[Violation]:
     """While an acked job waits for its first claim, nothing of lower priority and the same capability is claimed."""
     lanes = _lanes(history, database)
-    disturbed = disturbed_windows(history)
+    disturbed = _disturbed(history)
+    for wait in _waits(history, database):
+        job, ack = wait.job, wait.ack
+        for (capability, priority), claims in lanes.items():
+            if capability != job.capability or priority >= job.priority:
+                continue
+            for claimed_ns, told in claims.between(wait.from_ns, wait.until_ns):
+                if _is_in(disturbed, claimed_ns):
+                    continue
+                sentence = (
+                    f"its priority is {job.priority}, it was acked at {at(ack.event.at_ns)} ({ack.file}) and waited "
+                    f"until {at(wait.until_ns + ns(CLAIM_SPREAD_S))}; {told.event.execution_id} of "
+                    f"{told.event.job_id} with priority {priority} was claimed for {told.name} at {at(claimed_ns)} "
+                    f"({told.file})"
+                )
+                yield Violation("priority_is_kept", job.job_id, sentence)
+                break
+
+
+def undisturbed_waits(history: History, database: DatabaseFacts) -> int:
+    """How many jobs above the lowest priority waited so long that the rule had something to look at."""
+    disturbed = _disturbed(history)
+    lowest = min((job.priority for job in database.jobs.values()), default=0)
+    return sum(
+        wait.job.priority > lowest and not (_is_in(disturbed, wait.from_ns) or _is_in(disturbed, wait.until_ns))
+        for wait in _waits(history, database)
+    )
+
+
+def _waits(history: History, database: DatabaseFacts) -> Iterator[_Wait]:
     for job_id, ack in history.acks.items():
         job, executions = database.jobs.get(job_id), database.executions_of.get(job_id, ())
         if job is None or not executions:
@@ -51,28 +91,17 @@ def priority_is_kept(history: History, database: DatabaseFacts) -> Iterator[Viol
         ends = [time for time in (executions[0].claimed_ns, executions[0].finished_ns) if time is not None]
         from_ns = ack.event.at_ns + ns(HEAD_START_S)
         until_ns = min(ends, default=database.read_ns) - ns(CLAIM_SPREAD_S)
-        for (capability, priority), claims in lanes.items():
-            if capability != job.capability or priority >= job.priority:
-                continue
-            for claimed_ns, told in claims.between(from_ns, until_ns):
-                if any(begin_ns <= claimed_ns <= end_ns for begin_ns, end_ns in disturbed):
-                    continue
-                sentence = (
-                    f"its priority is {job.priority}, it was acked at {at(ack.event.at_ns)} ({ack.file}) and waited "
-                    f"until {at(until_ns + ns(CLAIM_SPREAD_S))}; {told.event.execution_id} of {told.event.job_id} with "
-                    f"priority {priority} was claimed for {told.name} at {at(claimed_ns)} ({told.file})"
-                )
-                yield Violation("priority_is_kept", job_id, sentence)
-                break
+        if from_ns < until_ns:
+            yield _Wait(job, ack, from_ns, until_ns)
 
 
-def disturbed_windows(history: History) -> Sequence[tuple[int, int]]:
+def _disturbed(history: History) -> Sequence[tuple[int, int]]:
     """When the order is not asked about."""
-    return [
-        (fault.begin_ns, min(fault.end_ns + ns(SETTLING_S), FOREVER_NS))
-        for fault in history.faults
-        if fault.kind in DISTURBING
-    ]
+    return [(fault.begin_ns, fault.end_ns + ns(SETTLING_S)) for fault in history.faults if fault.kind in DISTURBING]
+
+
+def _is_in(windows: Sequence[tuple[int, int]], time_ns: int) -> bool:
+    return any(begin_ns <= time_ns <= end_ns for begin_ns, end_ns in windows)
 
 
 def _lanes(history: History, database: DatabaseFacts) -> dict[tuple[str, int], _Claims]:

@@ -102,7 +102,8 @@ class Simulation:
         if self._random.random() < 0.2:
             self.story.client.tries(key, self._pass(), priority=job.priority, max_attempts=MAX_ATTEMPTS)
             self.story.client.refused(key, "DEADLINE_EXCEEDED", self._pass())
-        self.story.client.submits(job.job_id, self._pass(), priority=job.priority, max_attempts=MAX_ATTEMPTS)
+        for _ in range(self._random.choice((1, 1, 1, 2))):
+            self.story.client.submits(job.job_id, self._pass(), priority=job.priority, max_attempts=MAX_ATTEMPTS)
         job.newest = self._new_execution()
         self._jobs.append(job)
 

@@ -12,6 +12,7 @@ from dispatchd.domain.execution import EndReason, ExecutionState
 from dispatchd.domain.job import JobState
 from dispatchd.sdk.job import TERMINAL, JobStatus
 from faults.checker import RULES, check
+from faults.coverage import coverage
 from faults.database_facts import DatabaseFacts, ExecutionFact, JobFact
 from faults.events import (
     Assigned,
@@ -277,4 +278,7 @@ def test_healthy_histories_have_what_the_rules_look_at() -> None:
     }
     assert run.history.redrives
     assert {told.event.outcome for told in run.history.told(ResultAcked)} == {Outcome.ACCEPTED, Outcome.STALE}
+    covered = coverage(run.history, run.database)
+    assert covered.keys() == {rule.__name__ for rule in RULES}
+    assert all(covered.values()), covered
     assert {hold.ended_by for hold in run.history.holds} >= {"its result", "its give-back", "the end of its lease"}

@@ -14,6 +14,7 @@ import pytest
 
 from dispatchd.entrypoints.child_process import spawn, stop_within
 from faults.checker import check
+from faults.coverage import coverage
 from faults.database_facts import read_facts
 from faults.events import (
     Closed,
@@ -128,6 +129,8 @@ async def test_a_run_without_faults_keeps_every_promise(
     assert [str(violation) for violation in check(ledgers, facts)] == []
 
     history = History(ledgers)
+    covered = coverage(history, facts)
+    assert all(count for rule, count in covered.items() if rule != "priority_is_kept"), covered
     assert len(history.acks) > RATE_PER_S * DURATION_S / 2
     assert history.acks.keys() == facts.jobs.keys()
     assert {told.name for told in history.deliveries} == set(workers)

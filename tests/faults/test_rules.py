@@ -412,6 +412,15 @@ def a_failed_job_goes_on_though_its_redrive_was_refused() -> Story:
 
 
 @breaks("ended_jobs_stay_ended")
+def a_failed_job_goes_on_long_after_its_redrive() -> Story:
+    story = dead_letter()
+    story.client.redrives("j1", 3.5).sees("j1", JobStatus.FAILED, 5.0, attempts=2)
+    story.client.sees("j1", JobStatus.PENDING, 6.0, attempts=2)
+    story.worker("w1").renewed(3.9).gets("e2", "j1", 4.0, attempt=2).finishes("e2", 4.5, success=False)
+    return story.execution("e2", "j1", "dead", attempt=2, delivery=2, claimed=3.99)
+
+
+@breaks("ended_jobs_stay_ended")
 def a_succeeded_job_goes_on_because_it_was_redriven() -> Story:
     story = one_job()
     story.client.redrives("j1", 3.2).sees("j1", JobStatus.PENDING, 3.5)
@@ -658,6 +667,12 @@ def test_every_rule_has_broken_histories_and_near_misses() -> None:
     names = {rule.__name__ for rule in RULES}
     assert {rule for rule, _ in BROKEN} == names
     assert {rule for rule, _ in SOUND} == names
+
+
+def test_every_overlap_with_a_long_hold_is_reported() -> None:
+    story = held_by_another(a_short_overlap_lies_within_a_long_hold_that_began_before_others(), 4.0)
+    violations = check(story.ledgers(), story.database())
+    assert [violation.rule for violation in violations] == ["leases_exclude_each_other"] * 2
 
 
 def test_violation_names_job_executions_workers_times_and_files() -> None:
