@@ -127,8 +127,41 @@ async def test_what_changed_while_it_waited_for_a_lock_is_left_to_the_long_way(
         assert (await patient.jobs.get(contended.job_id)).status != JobStatus.SUCCEEDED
 
 
-async def test_the_same_success_at_the_same_moment_ends_it_once(stores: Stores) -> None:
-    hands = await holding(stores, 20)
-    executions = [held.execution_id for held in hands.held]
-    ended = await asyncio.gather(*(hands.complete(*executions[::step]) for step in (1, -1, 1, -1)))
-    assert sorted(map(len, ended)) == [0, 0, 0, 20]
+@pytest.mark.parametrize(
+    "change",
+    [
+        "state = 'running', started_at = now()",
+        "session_id = (select session_id from worker_sessions where worker_id = 'worker-1')",
+    ],
+    ids=["it was marked as begun", "it moved to this session"],
+)
+@pytest.mark.parametrize("lock", ["its job", "itself"])
+async def test_what_is_its_own_when_the_lock_is_had_ends_whatever_it_was_before(
+    database_url: str, session: "Session[asyncpg.Record]", monkeypatch: pytest.MonkeyPatch, change: str, lock: str
+) -> None:
+    wait_long_for_locks(monkeypatch)
+    async with open_stores(database_url) as stores:
+        hands = await holding(stores, 1)
+        other = await register(stores, "worker-2")
+        [held] = hands.held
+        if "session_id" in change:
+            await session.execute("update executions set session_id = $1", other.session_id)
+        async with session.transaction():
+            if lock == "its job":
+                await session.execute("select 1 from jobs where job_id = $1 for update", held.job_id)
+            await session.execute(f"update executions set {change}")
+            completing = asyncio.create_task(hands.complete(held.execution_id))
+            await until_waiting(session)
+        assert await until_done(completing) == {held.execution_id}
+        assert (await stores.jobs.get(held.job_id)).status == JobStatus.SUCCEEDED
+
+
+async def test_the_same_success_at_the_same_moment_ends_it_once(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wait_long_for_locks(monkeypatch)
+    async with open_stores(database_url) as stores:
+        hands = await holding(stores, 20)
+        executions = [held.execution_id for held in hands.held]
+        ended = await asyncio.gather(*(hands.complete(*executions[::step]) for step in (1, -1, 1, -1)))
+        assert sorted(map(len, ended)) == [0, 0, 0, 20]

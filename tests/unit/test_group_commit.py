@@ -38,9 +38,19 @@ class Transactions:
 
 @asynccontextmanager
 async def running(
-    execute: Callable[[Batch], Awaitable[list[int]]], *, most_items: int = 1_000, most_bytes: int = 2**26
+    execute: Callable[[Batch], Awaitable[list[int]]],
+    *,
+    most_items: int = 1_000,
+    most_bytes: int = 2**26,
+    callers_for_each_known: int = 1,
 ) -> AsyncIterator[Commits]:
-    commits: Commits = GroupCommit("test", execute, most_items=most_items, most_bytes=most_bytes)
+    commits: Commits = GroupCommit(
+        "test",
+        execute,
+        most_items=most_items,
+        most_bytes=most_bytes,
+        callers_for_each_known=callers_for_each_known,
+    )
     loop = asyncio.create_task(commits.run())
     try:
         yield commits
@@ -94,7 +104,20 @@ async def test_callers_that_are_about_to_come_back_are_waited_for_but_not_for_lo
         assert run.begun[-1] == [10, 11, 12, 13, 14, 15]
         # Whoever completes the number that is waited for starts the transaction at once.
         monkeypatch.setattr(group_commit, "GATHER", timedelta(hours=1))
-        assert await answers(put(commits, *range(20, 32))) == [10 * item for item in range(20, 32)]
+        assert await answers(put(commits, *range(20, 26))) == [200, 210, 220, 230, 240, 250]
+
+
+async def test_more_callers_than_are_known_may_be_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(group_commit, "GATHER", timedelta(hours=1))
+    run = Transactions()
+    async with running(run, callers_for_each_known=2) as commits:
+        await answers(put(commits, *range(8)))
+        calls = put(commits, *range(10, 20))
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        calls += put(commits, *range(20, 26))
+        assert await answers(calls) == [10 * item for item in range(10, 26)]
+        assert len(run.begun[-1]) == 16
 
 
 async def test_few_callers_are_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:

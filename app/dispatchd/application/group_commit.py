@@ -5,8 +5,8 @@
     callers ──put──▶ queue (bounded in items and bytes) ──▶ flusher ──▶ one transaction of ≤ 256 items, ≤ 4 MiB
                                                                │
        a lone item, or one of few callers, is flushed at once; when more wait, the flusher gathers for at most 2 ms,
-       until twice as many are in as callers were known when the last batch ended: those it answered are about to
-       come back, and a busy process does not see yet who else has come
+       until as many are in as callers were known when the last batch ended (those it answered are about to come
+       back), or a multiple of them where more come than a busy process has seen
                                                                │
        a batch that the database refuses is halved until the guilty item stands alone
 """
@@ -70,8 +70,17 @@ class GroupCommit(Generic[Item, Answer]):
     done is unclear then, unless it never left the queue.
     """
 
-    def __init__(self, kind: str, execute: "Execute[Item, Answer]", *, most_items: int, most_bytes: int) -> None:
+    def __init__(
+        self,
+        kind: str,
+        execute: "Execute[Item, Answer]",
+        *,
+        most_items: int,
+        most_bytes: int,
+        callers_for_each_known: int = 1,
+    ) -> None:
         self._kind = kind
+        self._callers_for_each_known = callers_for_each_known
         self._execute = execute
         self._most_items = most_items
         self._most_bytes = most_bytes
@@ -148,7 +157,7 @@ class GroupCommit(Generic[Item, Answer]):
             await asyncio.sleep(0)
         if len(self._queue) < 2:
             return
-        self._wanted = min(2 * self._callers, limits.BATCH_ITEMS)
+        self._wanted = min(self._callers_for_each_known * self._callers, limits.BATCH_ITEMS)
         if self._callers <= FEW or len(self._queue) >= self._wanted:
             return
         self._enough.clear()

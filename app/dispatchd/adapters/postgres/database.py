@@ -29,7 +29,8 @@ _PINNED_PLANS = {
 
 Record = asyncpg.Record
 _DATA_EXCEPTION = "22000"
-_BROKEN = (TimeoutError, asyncio.CancelledError, asyncpg.InterfaceError, OSError)
+_LOST = (TimeoutError, OSError, asyncpg.InterfaceError, asyncpg.InternalClientError)
+_BROKEN = (*_LOST, asyncio.CancelledError)
 """After these the state of a connection is unknown."""
 
 
@@ -95,7 +96,8 @@ class Database:
 
     async def __aexit__(self, *_: object) -> None:
         self._is_open = False
-        await asyncio.gather(*(_close(raw) for raw in self._idle))
+        idle, self._idle = self._idle, []
+        await asyncio.gather(*(_close(raw) for raw in idle))
 
     @asynccontextmanager
     async def connection(self) -> AsyncIterator[Connection]:
@@ -104,11 +106,11 @@ class Database:
 
         Raises DatabaseUnavailable, TransientConflict or BatchRejected in place of the driver's errors.
         """
-        if not self._is_open:
-            raise RuntimeError("the database is used while it is not open")
         try:
             with translated():
                 async with asyncio.timeout(self._statement_timeout.total_seconds()), self._lendable:
+                    if not self._is_open:
+                        raise RuntimeError("the database is used while it is not open")
                     raw = self._take_idle() or await self._connect()
                     try:
                         yield Connection(raw)
@@ -116,13 +118,17 @@ class Database:
                         raw.terminate()
                         raise
                     finally:
-                        if self._is_open and not raw.is_closed():
+                        if self._is_open and not raw.is_closed() and not raw.is_in_transaction():
                             self._idle.append(raw)
                         else:
                             raw.terminate()
-        except DatabaseUnavailable:
+        except DatabaseUnavailable as exc:
             self.last_failure_at = time.monotonic()
             self._on_failure()
+            if isinstance(exc.__cause__, _LOST):
+                # Those that lie idle are as likely cut off, and each would cost somebody a timeout to find out.
+                while self._idle:
+                    self._idle.pop().terminate()
             raise
 
     def _take_idle(self) -> "asyncpg.Connection[Record] | None":
@@ -182,7 +188,7 @@ def translated() -> Iterator[None]:
         yield
     except asyncpg.PostgresError as exc:
         raise _translate(exc) from exc
-    except (asyncpg.InterfaceError, OSError, TimeoutError) as exc:
+    except _LOST as exc:
         if isinstance(exc, asyncpg.InterfaceError) and isinstance(exc, ValueError):
             # The driver refuses a value before it is sent: out of range, or of a wrong type.
             raise BatchRejected("a value can't be sent to the database", _DATA_EXCEPTION) from exc
