@@ -7,7 +7,7 @@ it *sent* the heartbeat, so it ends a little early, never late:
     sent ────────► written ◄──────── remaining ────────► the lease ends
     └──────────────── remaining ────────────────► what the worker may believe, from when it has read the ack
 
-What a worker may believe about a fresh assignment: the end that its newest ack gave it, and nothing else. The registry
+What a worker may believe about a fresh assignment: the end that its newest ack gave it, and nothing else. The gateway
 acks the registration before the first assignment, so there always is one. `lease_expires_at` in the assignment is the
 server's wall clock, of which the worker knows nothing; it is kept in the ledger for people. The SDK does the same: one
 `Lease` a worker, extended by acks only. An assignment that is read after that end (the worker was stopped, and it lay

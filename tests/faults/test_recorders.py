@@ -32,6 +32,7 @@ from faults.ledger import SUFFIX, read_ledgers
 from gateway.roles import RunningRole, Site
 from waiting import eventually
 
+TESTS = str(Path(__file__).parents[1])
 STOP_S = 8.0
 LONGEST_S = 30.0
 RATE_PER_S = 120
@@ -52,7 +53,7 @@ class Recorders:
             self._processes[name] = spawn(
                 [*command, *options],
                 death_signal=signal.SIGKILL,
-                environ={"PYTHONPATH": str(Path(__file__).parents[1])},
+                environ={"PYTHONPATH": TESTS},
                 stdout=log,
             )
 
@@ -108,6 +109,26 @@ async def all_ended(database_url: str) -> None:
         await connection.close()
 
 
+async def checker(folder: Path, database_url: str) -> tuple[int, str]:
+    """The checker as a process of its own: exit code and what it printed."""
+    command = [sys.executable, "-m", "faults.checker", str(folder), database_url]
+    run = await asyncio.to_thread(
+        subprocess.run, command, env={"PYTHONPATH": TESTS}, capture_output=True, text=True, timeout=LONGEST_S
+    )
+    return run.returncode, run.stdout + run.stderr
+
+
+async def deny_one_success(database_url: str) -> None:
+    connection = await asyncpg.connect(database_url)
+    try:
+        await connection.execute(
+            "update executions set worker_id = 'nobody' "
+            "where execution_id = (select execution_id from executions where state = 'succeeded' limit 1)"
+        )
+    finally:
+        await connection.close()
+
+
 async def test_a_run_without_faults_keeps_every_promise(
     roles: tuple[RunningRole, list[RunningRole]], recorders: Recorders, database_url: str
 ) -> None:
@@ -145,3 +166,10 @@ async def test_a_run_without_faults_keeps_every_promise(
     assert [told.event.skipped for told in history.told(Closed)] == [0]
     assert all(told.event.remaining_ns is not None for told in history.told(LeaseAcked))
     assert {told.event.code for told in history.told(StreamEnded)} == {"OK"}
+
+    assert await checker(recorders.folder, database_url) == (0, "")
+    await deny_one_success(database_url)
+    code, printed = await checker(recorders.folder, database_url)
+    assert code == 1
+    assert printed.startswith("successes_were_seen: job_")
+    assert printed.count("\n") == 1
