@@ -1,7 +1,6 @@
 """The recording processes against real roles without any fault: hundreds of jobs, and the checker finds nothing."""
 
 import asyncio
-import signal
 import subprocess
 import sys
 from collections import Counter
@@ -12,7 +11,6 @@ from pathlib import Path
 import asyncpg
 import pytest
 
-from dispatchd.entrypoints.child_process import spawn, stop_within
 from faults.checker import check
 from faults.coverage import coverage
 from faults.database_facts import read_facts
@@ -28,59 +26,21 @@ from faults.events import (
     SubmitAcked,
 )
 from faults.history import History
-from faults.ledger import SUFFIX, read_ledgers
+from faults.ledger import read_ledgers
+from faults.recorders import TESTS, Recorders
 from gateway.roles import RunningRole, Site
 from waiting import eventually
 
-TESTS = str(Path(__file__).parents[1])
-STOP_S = 8.0
 LONGEST_S = 30.0
 RATE_PER_S = 120
 DURATION_S = 4
-
-
-class Recorders:
-    """Recording processes that end with the test. What they print goes to a file beside their ledger."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self._processes: dict[str, subprocess.Popen[bytes]] = {}
-
-    def start(self, program: str, name: str, *options: str) -> None:
-        """Starts `python -m faults.<program>` with a ledger of that name."""
-        command = [sys.executable, "-m", f"faults.{program}", "--ledger", str(self.folder / f"{name}{SUFFIX}")]
-        with (self.folder / f"{name}.log").open("wb") as log:
-            self._processes[name] = spawn(
-                [*command, *options],
-                death_signal=signal.SIGKILL,
-                environ={"PYTHONPATH": TESTS},
-                stdout=log,
-            )
-
-    async def ended(self, name: str) -> None:
-        """Waits until this one has ended by itself; fails the test if it does not end well."""
-        process = self._processes.pop(name)
-        self._check(name, await asyncio.to_thread(process.wait, LONGEST_S))
-
-    async def stop(self, *names: str) -> None:
-        """Ends these with SIGTERM and waits; fails the test if one does not end well."""
-        for name in names:
-            process = self._processes.pop(name)
-            self._check(name, await asyncio.to_thread(stop_within, process, [(signal.SIGTERM, STOP_S)]))
-
-    def _check(self, name: str, code: int) -> None:
-        assert code == 0, f"{name} ended with {code}: {(self.folder / f'{name}.log').read_text()}"
-
-    def kill(self) -> None:
-        for process in self._processes.values():
-            stop_within(process, [])
 
 
 @pytest.fixture
 def recorders(tmp_path: Path) -> Iterator[Recorders]:
     recorders = Recorders(tmp_path)
     yield recorders
-    recorders.kill()
+    recorders.kill_all()
 
 
 @pytest.fixture
