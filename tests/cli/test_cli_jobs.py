@@ -344,6 +344,11 @@ MISTAKES = {
     "no command": (("sumbit", "a.b"), "No such command 'sumbit'"),
     "no such option": (("job", "get", "--jsno", UNKNOWN_JOB), "No such option '--jsno'"),
     "an argument too few": (("job", "get"), "Missing argument 'JOB_ID'. See `dispatchd job get --help`."),
+    "no server": (("queues", "--server", ""), "write HOST:PORT, for example localhost:8080"),
+    "no port": (("queues", "--server", "localhost"), "'localhost' is no address"),
+    "a port too high": (("queues", "--server", "localhost:99999"), "is no address"),
+    "a URL": (("queues", "--server", "http://localhost:8080"), "is no address"),
+    "no gateway": (("worker", "shop:worker", "--gateway", "localhost:1x"), "'localhost:1x' is no address"),
     "nothing to redrive": (("deadletter", "redrive"), "name one or more jobs"),
     "all and some": (("deadletter", "redrive", "--all", UNKNOWN_JOB), "name one or more jobs"),
 }
@@ -418,6 +423,21 @@ async def test_worker_runs_the_worker_of_a_module_until_sigterm(
             process.kill()
             await process.wait()
     assert process.returncode == 0, log
+
+
+async def test_a_worker_that_is_sent_to_a_control_plane_is_told_so(installation: Installation, tmp_path: Path) -> None:
+    (tmp_path / "shop.py").write_text(SHOP)
+    control_plane = installation.of_role(Role.CONTROL_PLANE)[0].grpc_address
+    command = [*PROGRAM, "worker", "shop:worker", "--gateway", control_plane]
+    process = await asyncio.create_subprocess_exec(*command, cwd=tmp_path, stderr=asyncio.subprocess.PIPE)
+    try:
+        _, log = await asyncio.wait_for(process.communicate(), 30)
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+    assert process.returncode == 1
+    assert f"dispatchd worker: {control_plane} is no worker-gateway" in log.decode()
 
 
 async def test_a_worker_that_is_not_there_ends_with_2(

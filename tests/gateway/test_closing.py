@@ -7,9 +7,10 @@ from functools import partial
 import grpc
 
 from dispatchd.v1 import dispatchd_pb2 as pb
+from garbage import collected_late
 from gateway.client import Client
 from gateway.facts import Facts, eventually
-from gateway.roles import RunningRole
+from gateway.roles import RunningRole, Site
 from gateway.worker_stream import ACCEPTED, worker
 
 
@@ -102,3 +103,27 @@ async def test_what_was_claimed_but_not_written_is_given_back_when_the_stream_is
     returned = [executions for executions in deliveries if executions[0].end_reason == "returned"]
     assert len(returned) >= 5
     assert all(executions[1].counted_before == 0 for executions in returned), "a delivery counts only if written"
+
+
+async def test_a_stream_that_the_gateway_ends_leaves_no_session_behind(site: Site, jobs: Client, facts: Facts) -> None:
+    """Superseded, silent, or broken off in the middle of a write: nothing waits for the garbage collector."""
+    async with site.gateway(WORKER_HEARTBEAT_TTL="1s") as gateway:
+        with collected_late() as garbage:
+            for name in ("one", "other"):
+                await jobs.submit_many(3)
+                async with worker(gateway.address, name) as first, worker(gateway.address, name) as second:
+                    await first.register(slots=3)
+                    await first.assignments(3)
+                    await second.register(slots=3)
+                    assert (await first.ended())[0] is grpc.StatusCode.ABORTED
+                    assert (await second.ended())[0] is grpc.StatusCode.UNAVAILABLE, "it was silent"
+            async with worker(gateway.address) as dropped:
+                await dropped.register(slots=3)
+                dropped.cancel()
+
+            async def all_closed() -> bool:
+                return not await facts.value("select count(*) from worker_sessions where closed_at is null")
+
+            await eventually(all_closed, "every session is closed")
+    assert "WorkerSession" not in garbage.kinds
+    assert [frame for frame in garbage.frames if frame.startswith("worker_service")] == []

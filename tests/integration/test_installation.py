@@ -16,6 +16,7 @@ from dispatchd.entrypoints.installation import Installation, InstallationError
 from dispatchd.entrypoints.role_process import RoleProcess
 from dispatchd.entrypoints.settings import Role, SettingsError
 from dispatchd.v1 import dispatchd_pb2, dispatchd_pb2_grpc
+from waiting import until
 
 DEV = "import os, sys; from pathlib import Path; from dispatchd.entrypoints.dev import run_dev; "
 DEV += "sys.exit(run_dev(Path(sys.argv[1]), os.environ, grpc_port=0, metrics_port=0))"
@@ -68,6 +69,30 @@ async def test_given_servers_are_used_and_a_killed_role_comes_back(
         await control_plane.wait_started()
         await control_plane.wait_ready()
         await submit(control_plane)
+        supervisor.cancel()
+        await asyncio.wait({supervisor})
+
+
+async def test_servers_that_end_by_themselves_are_told_of_and_started_again(tmp_path: Path) -> None:
+    said: list[tuple[str, str]] = []
+    installation = Installation(
+        tmp_path,
+        environ(),
+        control_planes=0,
+        schedulers=0,
+        worker_gateways=0,
+        postgres_settings={"fsync": "off"},
+        log=lambda name, line: said.append((name, line)),
+    )
+    async with installation:
+        supervisor = asyncio.create_task(installation.supervise())
+        for server in (installation.valkey, installation.postgres):
+            assert server is not None
+            os.kill(server.pid, signal.SIGKILL)
+            await until(lambda title=server.title: (title, "runs again") in said, longest_s=60)  # type: ignore[misc]
+            assert (server.title, "ended and starts again") in said
+        connection = await asyncpg.connect(installation.database_url)
+        await connection.close()
         supervisor.cancel()
         await asyncio.wait({supervisor})
 

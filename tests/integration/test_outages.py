@@ -14,6 +14,7 @@ from control_planes import ControlPlane, control_plane_on, details
 from dispatchd.application.ports import BatchRejected, DatabaseUnavailable
 from dispatchd.domain.ids import parse_job_id
 from dispatchd.v1 import dispatchd_pb2 as pb
+from garbage import collected_late
 from stores import FENCE, insert, new_job, open_stores, register, sql, wait_long_for_locks
 from tcp_proxy import TcpProxy, proxy_to
 from waiting import eventually, until_waiting
@@ -137,6 +138,31 @@ async def test_calls_that_come_while_others_wait_for_a_deaf_database_do_not_wait
     await asyncio.gather(*waves)
     proxy.hear_again()
     await works_again(plane)
+
+
+async def test_calls_that_find_no_database_let_their_payloads_go_at_once(plane: ControlPlane, proxy: TcpProxy) -> None:
+    await plane.submit()
+    proxy.refuse()
+    with collected_late() as garbage:
+        calls = [asyncio.ensure_future(plane.submit(payload=bytes(100_000))) for _ in range(20)]
+        answers = await asyncio.gather(*calls, return_exceptions=True)
+        assert all(isinstance(answer, grpc.aio.AioRpcError) for answer in answers)
+        del calls, answers
+        proxy.accept_again()
+        await eventually_submitted(plane)
+    assert not garbage.kinds & {"Submission", "NewJob", "_Waiting"}
+    assert [frame for frame in garbage.frames if frame.startswith("transport")] == []
+
+
+async def eventually_submitted(plane: ControlPlane) -> None:
+    async def submitted() -> bool:
+        try:
+            await plane.submit()
+        except grpc.aio.AioRpcError:
+            return False
+        return True
+
+    await eventually(submitted)
 
 
 async def test_backends_that_are_terminated_cost_no_job(plane: ControlPlane, database_url: str) -> None:

@@ -3,6 +3,7 @@
 import asyncio
 
 import aiohttp
+import pytest
 from prometheus_client import CollectorRegistry, Counter
 
 from dispatchd.entrypoints.http_probes import Ready, serve_probes
@@ -54,3 +55,17 @@ async def test_metrics_are_those_of_the_registry() -> None:
     status, text = await _get("/metrics", _is_ready, registry)
     assert status == 200
     assert "jobs_total 3.0" in text
+
+
+async def test_what_is_no_http_is_answered_and_leaves_no_traceback_in_the_log(caplog: pytest.LogCaptureFixture) -> None:
+    async with serve_probes(0, _is_ready, CollectorRegistry(), "127.0.0.1") as port:
+        for nonsense in (
+            b"\x00\xff" * 100 + b"\r\n\r\n",
+            b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+            b"GET / HTTP/9.9\r\n\r\n",
+        ):
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            writer.write(nonsense)
+            assert b" 400 " in await asyncio.wait_for(reader.readline(), 10)
+            writer.close()
+    assert [record for record in caplog.records if record.exc_info] == []

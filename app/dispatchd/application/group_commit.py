@@ -58,7 +58,8 @@ class _Waiting(Generic[Item, Answer]):
         if self.answer.done():
             return
         if isinstance(answer, Exception):
-            self.answer.set_exception(answer)
+            # Without the frames it came through: they hold every item of the batch, for as long as one caller lives.
+            self.answer.set_exception(answer.with_traceback(None))
         else:
             self.answer.set_result(answer)
 

@@ -6,6 +6,8 @@ import random
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
 
+from dispatchd.application.ports import HintsUnavailable
+from dispatchd.domain.errors import DispatchdError
 from dispatchd.telemetry import metrics
 
 LONGEST_PAUSE = timedelta(seconds=1)
@@ -35,7 +37,11 @@ async def forever(name: str, tick: Tick, longest_pause: timedelta = LONGEST_PAUS
         except Exception as exc:
             failures += 1
             metrics.LOOP_FAILURES.labels(loop=name).inc()
-            _log.warning("a tick failed", extra={"loop": name, "error": f"{type(exc).__name__}: {exc}"}, exc_info=exc)
+            # A database or Redis that is away is no defect; where the loop stood then says nothing.
+            defect = None if isinstance(exc, DispatchdError | HintsUnavailable) else exc
+            _log.warning(
+                "a tick failed", extra={"loop": name, "error": f"{type(exc).__name__}: {exc}"}, exc_info=defect
+            )
             pause_s = min(0.05 * 2.0 ** min(failures, 20), longest_pause.total_seconds())
             await asyncio.sleep(pause_s * (0.5 + random.random() / 2))
 

@@ -11,6 +11,7 @@ from dispatchd.entrypoints.durations import parse_duration
 CommandT = TypeVar("CommandT", bound=Callable[..., Any])
 
 DEFAULT_ADDRESS = "localhost:8080"
+_GRPC_SCHEMES = ("dns:", "ipv4:", "ipv6:", "unix:", "xds:")
 
 
 def duration(text: str) -> timedelta:
@@ -45,11 +46,30 @@ def label(text: str) -> tuple[str, str]:
 as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON for programs in place of text for people.")
 
 
+def address(text: str) -> str:
+    """`HOST:PORT`, with an IPv6 address in brackets; gRPC's own forms (`dns:///…`, `ipv4:…,…`) pass as they are."""
+    if text.startswith(_GRPC_SCHEMES):
+        return text
+    host, colon, port = text.rpartition(":")
+    is_host = bool(host) and (":" not in host or (host.startswith("[") and host.endswith("]")))
+    if (
+        not colon
+        or not is_host
+        or "/" in host
+        or not port.isascii()
+        or not port.isdigit()
+        or not 1 <= int(port) <= 65535
+    ):
+        raise click.BadParameter(f"{text!r} is no address: write HOST:PORT, for example localhost:8080")
+    return text
+
+
 def server_options(command: CommandT) -> CommandT:
     """Where the control-plane is, and how long a call to it may take."""
     server = click.option(
         "--server",
         envvar="DISPATCHD_ADDRESS",
+        type=address,
         default=DEFAULT_ADDRESS,
         show_default=True,
         show_envvar=True,

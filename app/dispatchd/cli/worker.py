@@ -3,6 +3,7 @@
 import click
 
 from dispatchd.cli.failures import EXIT_CODES, CommandFailed, Mistaken
+from dispatchd.cli.parameters import address
 
 
 @click.command(epilog=f"Example: dispatchd worker shop.tasks:worker --concurrency 20\n\n{EXIT_CODES}")
@@ -10,6 +11,7 @@ from dispatchd.cli.failures import EXIT_CODES, CommandFailed, Mistaken
 @click.option(
     "--gateway",
     envvar="DISPATCHD_GATEWAY",
+    type=address,
     show_envvar=True,
     metavar="HOST:PORT",
     help="A worker-gateway, in place of the one in the code.",

@@ -50,6 +50,11 @@ class EmbeddedServer(ABC):
             raise EmbeddedServerError(f"{self.title} is not running.")
         return self._process.pid
 
+    @property
+    def has_ended(self) -> bool:
+        """Whether it was started and has ended by itself."""
+        return self._process is not None and self._process.poll() is not None
+
     def start(self) -> Self:
         """Starts the server and returns once it answers; does nothing if it runs already.
 

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
 from aiohttp import web
+from aiohttp.http_exceptions import HttpProcessingError
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 
@@ -15,6 +16,7 @@ _READY_TIMEOUT_S = 2.0
 _SHUTDOWN_TIMEOUT_S = 1.0
 
 logger = logging.getLogger(__name__)
+_server_log = logging.getLogger("aiohttp.server")
 
 
 @asynccontextmanager
@@ -38,6 +40,7 @@ async def serve_probes(
             web.get("/metrics", _metrics(registry)),
         ]
     )
+    _server_log.addFilter(_is_our_fault)
     runner = web.AppRunner(
         application, access_log=None, handle_signals=False, shutdown_timeout=_SHUTDOWN_TIMEOUT_S, keepalive_timeout=15
     )
@@ -48,6 +51,12 @@ async def serve_probes(
         yield runner.addresses[0][1]
     finally:
         await runner.cleanup()
+
+
+def _is_our_fault(record: logging.LogRecord) -> bool:
+    """Whoever sends what is no HTTP is answered 400; a traceback for each says nothing about this process."""
+    error = record.exc_info[1] if record.exc_info else None
+    return not isinstance(error, HttpProcessingError)
 
 
 async def _livez(_request: web.Request) -> web.Response:

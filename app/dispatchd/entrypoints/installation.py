@@ -15,13 +15,14 @@ from typing import Self, TextIO
 from dispatchd.adapters.postgres.migrate import migrate
 from dispatchd.entrypoints.child_process import free_port, port_is_free
 from dispatchd.entrypoints.embedded import EmbeddedPostgres, EmbeddedValkey
-from dispatchd.entrypoints.embedded_server import EmbeddedServer
+from dispatchd.entrypoints.embedded_server import EmbeddedServer, EmbeddedServerError
 from dispatchd.entrypoints.role_process import HOST, Log, RoleProcess
 from dispatchd.entrypoints.settings import Role, load_database_settings, load_settings
 
 ANY_FREE_PORT = 0
 
 _LOCK = "lock"
+_LOOK_AFTER_SERVERS_S = 0.5
 _FIRST_RESTART_DELAY_S = 0.5
 _LONGEST_RESTART_DELAY_S = 15.0
 _STABLE_AFTER_S = 30.0
@@ -120,8 +121,11 @@ class Installation:
             raise
 
     async def supervise(self) -> None:
-        """Starts roles again that end by themselves, later and later if they don't last; runs until it is cancelled."""
+        """Starts roles and servers again that end by themselves, roles later and later if they don't last; runs until
+        it is cancelled."""
         async with asyncio.TaskGroup() as tasks:
+            for server in self._servers():
+                tasks.create_task(self._keep_server_running(server), name=f"keep {server.title} running")
             for process in self.processes.values():
                 tasks.create_task(self._keep_running(process), name=f"keep {process.name} running")
 
@@ -215,6 +219,19 @@ class Installation:
                 await process.start()
             except OSError as exc:
                 self._log(process.name, f"could not be started: {exc}")
+
+    async def _keep_server_running(self, server: EmbeddedServer) -> None:
+        while True:
+            await asyncio.sleep(_LOOK_AFTER_SERVERS_S)
+            if not server.has_ended:
+                continue
+            self._log(server.title, "ended and starts again")
+            try:
+                await _in_thread(server.start)
+            except (EmbeddedServerError, OSError) as exc:
+                self._log(server.title, f"could not be started, and is tried again: {exc}")
+            else:
+                self._log(server.title, "runs again")
 
     def _servers(self) -> list[EmbeddedServer]:
         """What to stop after the roles, in this order."""

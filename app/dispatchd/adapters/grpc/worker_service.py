@@ -68,8 +68,8 @@ class WorkerService:
         code = StatusCode.CANCELLED
         try:
             try:
-                await self._serve(call, stream)
-                status = Status(StatusCode.OK, "")
+                error = await self._serve(call, stream)
+                status = Status(StatusCode.OK, "") if error is None else status_of(error)
             except DispatchdError as exc:
                 status = status_of(exc)
             except Exception:
@@ -80,25 +80,27 @@ class WorkerService:
         finally:
             self._pipeline.end(call, code, time.perf_counter() - started, is_stream=True)
 
-    async def _serve(self, call: Call, stream: ByteStream) -> None:
+    async def _serve(self, call: Call, stream: ByteStream) -> DispatchdError | None:
         try:
             async with asyncio.timeout(_FIRST_MESSAGE_S):
                 data = await stream.read()
         except TimeoutError:
             raise RegisterFirst(f"nothing was sent for {_FIRST_MESSAGE_S:g} s") from None
         if data is None:
-            return
+            return None
         first = inbound(data)
         if first is None:
             raise RegisterFirst("the first message says nothing this release knows")
         session = await self._streams.open(first, call.identity.subject, call.peer)
         call.worker_id = session.worker_id
         try:
-            await self._serve_session(session, stream)
+            return await self._serve_session(session, stream)
         finally:
             await self._streams.close(session)
 
-    async def _serve_session(self, session: WorkerSession, stream: ByteStream) -> None:
+    async def _serve_session(self, session: WorkerSession, stream: ByteStream) -> DispatchdError | None:
+        """How the stream ends. Returned and not raised: an error that somebody keeps (the session, a task) and that is
+        raised here would hold this frame, and with it the session and all its payloads, in a cycle."""
         reader = asyncio.create_task(self._read(session, stream), name=f"reader {session.worker_id}")
         writer = asyncio.create_task(self._write(session, stream), name=f"writer {session.worker_id}")
         loader = asyncio.create_task(self._load(session), name=f"loader {session.worker_id}")
@@ -108,19 +110,20 @@ class WorkerService:
             await asyncio.wait(first_of, return_when=asyncio.FIRST_COMPLETED)
             if session.ended.done():
                 await _let_finish(session.outbox.idle(), writer, _LAST_WORDS_S)
-                raise session.ended.result()
-            if not reader.done():
-                for task in (writer, loader):
-                    if task.done():
-                        task.result()
-                return
-            reader.result()
+                return session.ended.result()
+            for task in tasks:
+                if not task.done() or (error := task.exception()) is None:
+                    continue
+                if isinstance(error, DispatchdError):
+                    return error
+                if isinstance(error, StreamGone):
+                    return None
+                raise error
             # The worker has closed its side: it could not answer anything that it is sent from here on.
             session.leave()
             await _let_finish(session.outbox.all_answered(), writer, _LAST_ACKS_S)
             await _let_finish(session.outbox.idle(), writer, _LAST_WORDS_S)
-        except StreamGone:
-            return
+            return None
         finally:
             for task in tasks:
                 task.cancel()

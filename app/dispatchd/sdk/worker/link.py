@@ -19,7 +19,7 @@ from collections.abc import Callable
 import grpc
 
 from dispatchd.sdk.backoff import Backoff
-from dispatchd.sdk.errors import DispatchdError, WorkerSuperseded
+from dispatchd.sdk.errors import DispatchdError, NotSupported, WorkerSuperseded
 from dispatchd.sdk.grpc_status import Refusal, error_from
 from dispatchd.sdk.worker.stream import WorkerStream
 
@@ -44,8 +44,9 @@ logger = logging.getLogger("dispatchd.worker")
 class Link:
     """Opens streams one after the other until it is told to leave."""
 
-    def __init__(self, worker_id: str, open_stream: Callable[[], WorkerStream]):
+    def __init__(self, worker_id: str, target: str, open_stream: Callable[[], WorkerStream]):
         self._worker_id = worker_id
+        self._target = target
         self._open_stream = open_stream
         self._backoff = Backoff(FIRST_BACKOFF_S, LONGEST_BACKOFF_S)
         self._newest: WorkerStream | None = None
@@ -135,6 +136,8 @@ class Link:
         if stream.refusal is None:
             return None
         if stream.refusal.code in SETUP_ERRORS and not self._was_registered:
+            if stream.refusal.code is grpc.StatusCode.UNIMPLEMENTED:
+                return NotSupported(f"{self._target} is no worker-gateway: workers connect to its port, often 8081")
             return error_from(stream.refusal)
         self._report(stream.refusal)
         return None

@@ -61,7 +61,7 @@ class Shift:
         self._timers: dict[str, asyncio.TimerHandle] = {}
         self._lease = Lease()
         self._log_lines = LogLines()
-        self._link = Link(settings.worker_id, self._new_stream)
+        self._link = Link(settings.worker_id, settings.target, self._new_stream)
         self._drain = Drain(self._ledger, settings.drain_timeout_s, self._announce, self._cancel)
         self._stall = StallWatch(
             user_loop, settings.stall_limit_s, self._link.stop_connecting, self._link.connect_again
