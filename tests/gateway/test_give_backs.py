@@ -14,9 +14,12 @@ async def test_a_give_back_burns_no_attempt_and_keeps_its_place(
     async with worker(gateway.address) as stream:
         await stream.register()
         first = await stream.assignment()
+        # Its slot is free at once, before the give-back is committed: it must not be filled with the next job.
+        await stream.beat(pb.WORKER_STATUS_DRAINING)
         await stream.send(give_back=pb.GiveBack(execution_ids=[first.execution_id]))
         ack = await stream.ack()
         assert (ack.execution_id, ack.outcome) == (first.execution_id, ACCEPTED)
+        await stream.beat()
         again = await stream.assignment()
         assert (again.job_id, again.attempt) == (job_ids[0], 1)
         assert again.execution_id != first.execution_id
