@@ -30,6 +30,7 @@ class ControlPlane:
     jobs: "pb_grpc.JobServiceAsyncStub"
     operators: "pb_grpc.OperatorServiceAsyncStub"
     backends: Backends
+    port: int
 
     async def submit(self, job_type: str = "email.send", payload: bytes = b"{}", **fields: object) -> pb.Job:
         """Submits a job that must be taken."""
@@ -47,7 +48,9 @@ class ControlPlane:
 
 
 @asynccontextmanager
-async def control_plane_on(database_url: str, redis_address: str, **environ: str) -> AsyncIterator[ControlPlane]:
+async def control_plane_on(
+    database_url: str, redis_address: str, credentials: grpc.ChannelCredentials | None = None, /, **environ: str
+) -> AsyncIterator[ControlPlane]:
     """Starts the role on free ports, and stops it as SIGTERM does."""
     settings = load_settings(
         Role.CONTROL_PLANE,
@@ -66,11 +69,20 @@ async def control_plane_on(database_url: str, redis_address: str, **environ: str
         stop = asyncio.Event()
         serving = asyncio.create_task(control_plane.serve(settings, backends, stop))
         options = [("grpc.max_receive_message_length", 4 * 1024 * 1024)]
-        async with grpc.aio.insecure_channel(f"127.0.0.1:{settings.grpc_port}", options=options) as channel:
+        address = f"127.0.0.1:{settings.grpc_port}"
+        async with (
+            grpc.aio.insecure_channel(address, options=options)
+            if credentials is None
+            else grpc.aio.secure_channel(address, credentials, options=options)
+        ) as channel:
             await asyncio.wait({serving, asyncio.ensure_future(channel.channel_ready())}, return_when="FIRST_COMPLETED")
             try:
                 yield ControlPlane(
-                    channel, pb_grpc.JobServiceStub(channel), pb_grpc.OperatorServiceStub(channel), backends
+                    channel,
+                    pb_grpc.JobServiceStub(channel),
+                    pb_grpc.OperatorServiceStub(channel),
+                    backends,
+                    settings.grpc_port,
                 )
             finally:
                 stop.set()

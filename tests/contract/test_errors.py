@@ -27,7 +27,10 @@ EXAMPLES: list[tuple[errors.DispatchdError, StatusCode, type[sdk_errors.Dispatch
     (errors.Unavailable("stopping"), StatusCode.UNAVAILABLE, sdk_errors.Unavailable),
     (ports.DatabaseUnavailable("away"), StatusCode.UNAVAILABLE, sdk_errors.Unavailable),
     (ports.TransientConflict("conflict"), StatusCode.UNAVAILABLE, sdk_errors.Unavailable),
+    (errors.Unauthenticated("no token"), StatusCode.UNAUTHENTICATED, sdk_errors.Unauthenticated),
+    (errors.PermissionDenied("not you"), StatusCode.PERMISSION_DENIED, sdk_errors.PermissionDenied),
     # On a worker's stream only, where the SDK's worker reads them.
+    (errors.TokenExpired(), StatusCode.UNAUTHENTICATED, None),
     (errors.RegisterFirst("nobody"), StatusCode.FAILED_PRECONDITION, None),
     (errors.Superseded("worker-1"), StatusCode.ABORTED, None),
 ]
@@ -89,7 +92,7 @@ async def test_each_error_arrives_with_its_code_its_text_and_its_details(channel
         expected: list[type] = []
         if isinstance(error, errors.InvalidRequest):
             expected = [error_details_pb2.BadRequest]
-        elif isinstance(error, errors.Overloaded | errors.Unavailable):
+        elif isinstance(error, errors.Overloaded | errors.Unavailable | errors.TokenExpired):
             expected = [error_details_pb2.RetryInfo]
         assert [type(detail) for detail in details(arrived)] == expected
         if kind is None:

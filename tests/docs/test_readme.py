@@ -101,7 +101,7 @@ def test_links_lead_to_files_that_are_there(page: Path) -> None:
 
 def test_the_defaults_in_the_table_are_those_of_the_settings() -> None:
     settings = load_settings(Role.CONTROL_PLANE, NEEDED)
-    table = dict(re.findall(r"^\| `([A-Z_]+)` \| ([^|]+) \|", README, re.M))
+    table = dict(re.findall(r"^\| `([A-Z_]+)` \| ([^|]+) \| [^|]+ \|$", README, re.M))
     hours = {"RETENTION": settings.retention, "DEAD_LETTER_RETENTION": settings.dead_letter_retention}
     assert table == {
         "DATABASE_URL": "must be set",

@@ -31,15 +31,27 @@ _numbers = itertools.count(1)
 class WorkerStream:
     """One stream. Whatever arrives is sorted by kind; `order` has everything in the order it came."""
 
-    def __init__(self, address: str, worker_id: str = "", *, reads: bool = True) -> None:
+    def __init__(
+        self,
+        address: str,
+        worker_id: str = "",
+        *,
+        reads: bool = True,
+        metadata: tuple[tuple[str, str], ...] | None = None,
+        credentials: grpc.ChannelCredentials | None = None,
+    ) -> None:
         self.worker_id = worker_id or f"worker-{next(_numbers)}"
         self.order: list[pb.ConnectResponse] = []
         options: list[tuple[str, int]] = [("grpc.use_local_subchannel_pool", 1), ("grpc.max_send_message_length", -1)]
         if not reads:
             # The fixed window of other clients: this one would take 4 MiB that nobody reads.
             options += [("grpc.http2.lookahead_bytes", 64 * 1024), ("grpc.http2.bdp_probe", 0)]
-        self._channel = grpc.aio.insecure_channel(address, options=options)
-        self._call: Any = self._channel.stream_stream("/dispatchd.v1.WorkerService/Connect")()
+        self._channel = (
+            grpc.aio.insecure_channel(address, options=options)
+            if credentials is None
+            else grpc.aio.secure_channel(address, credentials, options=options)
+        )
+        self._call: Any = self._channel.stream_stream("/dispatchd.v1.WorkerService/Connect")(metadata=metadata)
         keep_true_status(self._call)
         self._acks: asyncio.Queue[pb.WorkerAck] = asyncio.Queue()
         self._assignments: asyncio.Queue[pb.TaskAssignment] = asyncio.Queue()
@@ -215,9 +227,16 @@ class WorkerStream:
 
 
 @asynccontextmanager
-async def worker(address: str, worker_id: str = "", *, reads: bool = True) -> AsyncIterator[WorkerStream]:
+async def worker(
+    address: str,
+    worker_id: str = "",
+    *,
+    reads: bool = True,
+    metadata: tuple[tuple[str, str], ...] | None = None,
+    credentials: grpc.ChannelCredentials | None = None,
+) -> AsyncIterator[WorkerStream]:
     """A stream that is dropped at the end of the block."""
-    stream = WorkerStream(address, worker_id, reads=reads)
+    stream = WorkerStream(address, worker_id, reads=reads, metadata=metadata, credentials=credentials)
     try:
         yield stream
     finally:

@@ -4,11 +4,13 @@ import io
 import json
 import logging
 import os
+import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
-from dispatchd.telemetry.logs import LONGEST_TEXT, LogWriter, audit, bound, configure_logging
+from dispatchd.telemetry.logs import LONGEST_TEXT, LogWriter, RotatingFile, audit, bound, configure_logging
 from dispatchd.telemetry.metrics import LOG_LINES_DROPPED
 
 logger = logging.getLogger("dispatchd.test")
@@ -91,9 +93,11 @@ def test_long_and_broken_texts_are_kept_small_and_readable(captured: Captured) -
 def test_the_audit_log_is_one_line_a_call_at_any_level(captured: Captured) -> None:
     logging.getLogger().setLevel(logging.ERROR)
     audit(
+        "call",
         method="SubmitJob",
         subject="anonymous",
         roles=[],
+        certificate=["host-1"],
         peer="ipv4:10.0.0.1:1",
         code="OK",
         latency_ms=1.23456,
@@ -108,7 +112,35 @@ def test_the_audit_log_is_one_line_a_call_at_any_level(captured: Captured) -> No
         [],
     )
     assert (line["code"], line["latency_ms"], line["job_id"]) == ("OK", 1.235, "job_1")
+    assert (line["message"], line["certificate"]) == ("call", ["host-1"])
     assert "worker_id" not in line
+
+
+def test_audit_lines_may_have_a_file_of_their_own_that_is_rotated(tmp_path: Path) -> None:
+    stream, path = io.BytesIO(), tmp_path / "audit.log"
+    writer = configure_logging("info", "scheduler", "node-1", "local", stream, RotatingFile(path, 2_000, 2))
+    try:
+        for number in range(40):
+            audit("call", method=str(number), subject="a", roles=[], certificate=[], peer="p", code="OK", latency_ms=1)
+            if number % 5 == 4:
+                written(path, str(number))
+    finally:
+        writer.close()
+        logging.captureWarnings(False)
+    assert stream.getvalue() == b""
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["audit.log", "audit.log.1", "audit.log.2"]
+    lines = [line for file in sorted(tmp_path.iterdir(), reverse=True) for line in file.read_text().splitlines()]
+    methods = [int(json.loads(line)["method"]) for line in lines]
+    assert methods == list(range(methods[0], 40))
+    assert all(file.stat().st_size <= 2_000 for file in tmp_path.iterdir())
+
+
+def written(path: Path, method: str) -> None:
+    """Waits until the line of this method stands in the file."""
+    until = time.monotonic() + 10
+    while f'"method":"{method}"' not in path.read_text():
+        assert time.monotonic() < until, f"{method} was not written"
+        time.sleep(0.01)
 
 
 def test_lines_that_nobody_reads_are_dropped_and_counted() -> None:

@@ -7,7 +7,6 @@ import pytest
 
 from dispatchd.entrypoints.durations import format_duration, parse_duration
 from dispatchd.entrypoints.settings import (
-    DEVELOPMENT_ENVIRONMENTS,
     Role,
     Settings,
     SettingsError,
@@ -49,7 +48,9 @@ def test_defaults_are_those_of_the_contract() -> None:
     assert settings.max_execution_time == timedelta(hours=24)
     assert settings.retention == timedelta(hours=168)
     assert settings.dead_letter_retention == timedelta(hours=720)
-    assert settings.audit_log_enabled
+    assert (settings.auth, settings.tls) == (None, None)
+    assert settings.audit.enabled
+    assert settings.audit.file is None
     assert (settings.submit_queue_items, settings.submit_queue_bytes) == (10_000, 67_108_864)
     assert (settings.result_queue_items, settings.result_queue_bytes) == (10_000, 67_108_864)
     assert (settings.waiters, settings.sessions, settings.database_connections) == (10_000, 10_000, 10)
@@ -93,7 +94,7 @@ def test_redis_address_with_and_without_tls(tmp_path: Path) -> None:
 
 def test_every_mistake_is_listed_at_once() -> None:
     mistakes = {
-        "APP_ENV": "production",
+        "APP_ENV": "my laptop",
         "AUTH_ENABLED": "true",
         "DATABASE_URL": "mysql://db",
         "REDIS_ADDRESS": "cache",
@@ -158,29 +159,9 @@ def test_two_services_on_one_port_are_refused() -> None:
     assert load(Role.SCHEDULER, GRPC_PORT="9000", METRICS_PORT="9000").metrics_port == 9000
 
 
-@pytest.mark.parametrize("switch", ["AUTH_ENABLED", "TLS_ENABLED", "TLS_REQUIRE_CLIENT_CERT", "TRACING_ENABLED"])
-def test_a_switch_that_is_not_built_refuses_to_start(switch: str) -> None:
-    assert "has not built it yet" in problem_of(**{switch: "true"})
-    assert load(**{switch: "false"}).warnings == ()
-
-
-def test_names_that_need_a_switch_give_one_warning_each() -> None:
-    settings = load(AUTH_JWT_ISSUER="me", AUTH_JWT_SHARED_SECRET="s3cret", OTLP_ENDPOINT="http://collector:4317")
-    assert settings.warnings == (
-        "AUTH_ENABLED is not on, so these have no effect: AUTH_JWT_ISSUER, AUTH_JWT_SHARED_SECRET.",
-        "TRACING_ENABLED is not on, so these have no effect: OTLP_ENDPOINT.",
-    )
-
-
-@pytest.mark.parametrize("app_env", DEVELOPMENT_ENVIRONMENTS)
-def test_development_environments_start_without_authentication(app_env: str) -> None:
-    assert load(APP_ENV=app_env).app_env == app_env
-
-
-def test_production_refuses_to_start_and_says_why() -> None:
-    problem = problem_of(APP_ENV="production")
-    assert problem.startswith('APP_ENV: read "production"; ')
-    assert "so it does not run in production" in problem
+def test_a_switch_that_is_not_built_refuses_to_start() -> None:
+    assert "has not built it yet" in problem_of(TRACING_ENABLED="true")
+    assert load(TRACING_ENABLED="false").warnings == ()
 
 
 def test_commands_on_the_database_need_only_the_database() -> None:

@@ -21,6 +21,8 @@ COMMANDS = {
     "worker-gateway": ("dispatchd.cli.roles", "worker_gateway"),
     "migrate": ("dispatchd.cli.database", "migrate"),
     "region": ("dispatchd.cli.region", "region"),
+    "token": ("dispatchd.cli.token", "token"),
+    "certs": ("dispatchd.cli.certs", "certs"),
 }
 """Each command: where it is defined, and under which name."""
 

@@ -64,6 +64,21 @@ class Unavailable(DispatchdError):
     """The server cannot do it now, through no fault of the caller; the same call may be sent again."""
 
 
+class Unauthenticated(DispatchdError):
+    """The token is missing, damaged, expired, or not for this installation."""
+
+
+class TokenExpired(Unauthenticated):
+    """A stream outlived its token. The same worker may connect again at once, with a new one."""
+
+    def __init__(self) -> None:
+        super().__init__("the token of this stream has expired: connect again with a new one")
+
+
+class PermissionDenied(DispatchdError):
+    """The caller is known and may not do this."""
+
+
 class RegisterFirst(DispatchdError):
     """A stream began with something other than a registration, from a worker that is not in the registry."""
 

@@ -4,7 +4,6 @@ import asyncio
 import logging
 
 from dispatchd.adapters.grpc import job_service, operator_service
-from dispatchd.adapters.grpc.call import CallPipeline
 from dispatchd.adapters.grpc.job_service import JobService
 from dispatchd.adapters.grpc.operator_service import OperatorService
 from dispatchd.adapters.grpc.transport import GrpcServer
@@ -16,7 +15,7 @@ from dispatchd.application.read_jobs import ReadJobs
 from dispatchd.application.submit_jobs import SubmitJobs
 from dispatchd.application.wait_job import WaitJob
 from dispatchd.domain.ids import JobId
-from dispatchd.entrypoints.lifecycle import Backends, probes, run_role, running
+from dispatchd.entrypoints.lifecycle import Backends, call_pipeline, probes, run_role, running, tls_credentials
 from dispatchd.entrypoints.settings import Role, Settings
 
 _log = logging.getLogger(__name__)
@@ -41,7 +40,7 @@ async def serve(settings: Settings, backends: Backends, stop: asyncio.Event) -> 
     wait = WaitJob(store, backends.announcer.somebody_waits, most_waiters=settings.waiters)
     jobs = JobService(submit, ReadJobs(store), wait, CancelJob(store, backends.announcer, backends.region))
     operators = OperatorService(Operate(store, backends.announcer, backends.region, backends.ids))
-    server = GrpcServer(CallPipeline(audits=settings.audit_log_enabled))
+    server = GrpcServer(call_pipeline(settings), connection_age=settings.connection_age)
     server.add_service(job_service.NAME, jobs.handlers())
     server.add_service(operator_service.NAME, operators.handlers())
 
@@ -57,7 +56,7 @@ async def serve(settings: Settings, backends: Backends, stop: asyncio.Event) -> 
     }
     is_serving = False
     async with running(loops), probes(settings, backends, lambda: is_serving):
-        await server.start(settings.grpc_port)
+        await server.start(settings.grpc_port, tls_credentials(settings))
         await server.serving(is_serving=True)
         is_serving = True
         _log.info("serving", extra={"grpc_port": server.port, "metrics_port": settings.metrics_port})

@@ -40,6 +40,32 @@ class EnvironmentReader:
     def secret(self, name: str) -> str | None:
         return self._environ.get(name) or None
 
+    def secret_or_file(self, name: str) -> str | None:
+        """A secret from the variable, or from the file that NAME_FILE names, without the line break at its end."""
+        value, file = self.secret(name), self.readable_file(f"{name}_FILE")
+        if file is None:
+            return value
+        if value is not None:
+            self.refuse_unshown(f"{name}_FILE", f"{name} is set too", "keep one of them.")
+            return value
+        try:
+            return file.read_text().rstrip("\r\n") or None
+        except (OSError, ValueError):
+            self.refuse(f"{name}_FILE", "this file is no text that can be read; write the path of another one.")
+            return None
+
+    def has_problem_with(self, *names: str) -> bool:
+        """Whether a mistake was noted in one of these variables, or in the file of one."""
+        return any(problem.startswith((f"{name}:", f"{name}_FILE:")) for name in names for problem in self.problems)
+
+    def text(self, name: str, default: str, longest: int) -> str:
+        """Any printable text."""
+        value = self._environ.get(name) or default
+        if len(value) > longest or not value.isprintable():
+            self.refuse(name, f"write at most {longest} printable characters.")
+            return default
+        return value
+
     def name(self, name: str, default: str, longest: int) -> str:
         """A name that may stand in a Redis key, a metric label or a log line."""
         value = self._environ.get(name) or default

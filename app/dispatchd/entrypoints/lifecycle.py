@@ -24,12 +24,15 @@ from importlib.metadata import version
 import uvloop
 from redis.asyncio import Redis
 
+from dispatchd.adapters.grpc.call import CallPipeline
+from dispatchd.adapters.grpc.tls import ServerCredentials, TlsFiles, UnusableCertificate, server_credentials
 from dispatchd.adapters.postgres.database import Database
 from dispatchd.adapters.postgres.migrate import SchemaMismatch, check_schema
 from dispatchd.adapters.postgres.recovery import PostgresRegionStore
 from dispatchd.adapters.redis.connection import open_redis
 from dispatchd.adapters.redis.ready_queue import RedisReadyQueue
 from dispatchd.adapters.redis.signals import RedisSignals
+from dispatchd.adapters.tokens import TokenVerifier
 from dispatchd.application.announcer import Announcer
 from dispatchd.application.ports import DatabaseUnavailable
 from dispatchd.application.region_watch import RegionWatch
@@ -72,7 +75,13 @@ def run_role(role: Role, serve: Serve) -> int:
     except SettingsError as exc:
         sys.stderr.write(f"{exc}\n")
         return EXIT_MISTAKE
-    logs.configure_logging(settings.log_level, role, settings.instance_id, settings.region)
+    try:
+        logs.configure_logging(
+            settings.log_level, role, settings.instance_id, settings.region, audit_file=_audit_file(settings)
+        )
+    except OSError as exc:
+        sys.stderr.write(f"AUDIT_LOG_FILE can't be written: {exc}\n")
+        return EXIT_MISTAKE
     for warning in settings.warnings:
         _log.warning(warning)
     metrics.BUILD.labels(version=_version(), role=role, region=settings.region).set(1)
@@ -81,13 +90,20 @@ def run_role(role: Role, serve: Serve) -> int:
     except SchemaMismatch as exc:
         _log.error(str(exc))
         return EXIT_MISTAKE
-    except (DatabaseUnavailable, OSError) as exc:
+    except (DatabaseUnavailable, UnusableCertificate, OSError) as exc:
         _log.error("can't start: %s", exc)
         return EXIT_FAILED
     except Exception:
         _log.exception("the role failed")
         return EXIT_FAILED
     return 0
+
+
+def _audit_file(settings: Settings) -> logs.RotatingFile | None:
+    audit = settings.audit
+    if not audit.enabled or audit.file is None:
+        return None
+    return logs.RotatingFile(audit.file, audit.file_bytes, audit.files_kept)
 
 
 async def _run(settings: Settings, serve: Serve) -> None:
@@ -157,6 +173,24 @@ async def _wait_for_schema(database: Database) -> None:
             await asyncio.sleep(0.5)
         else:
             return
+
+
+def call_pipeline(settings: Settings) -> CallPipeline:
+    """What stands around every call of a role's gRPC server."""
+    auth = settings.auth
+    verifier = None if auth is None else TokenVerifier(auth.keys, issuer=auth.issuer, audience=auth.audience)
+    return CallPipeline(verifier, audits=settings.audit.enabled)
+
+
+def tls_credentials(settings: Settings) -> ServerCredentials | None:
+    """TLS of a role's gRPC server, if it is on. Raises UnusableCertificate."""
+    tls = settings.tls
+    if tls is None:
+        return None
+    return server_credentials(
+        TlsFiles(tls.certificate, tls.key, tls.client_authority),
+        require_client_certificate=tls.client_authority is not None,
+    )
 
 
 @asynccontextmanager

@@ -13,28 +13,21 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from dispatchd.entrypoints.environment import EnvironmentReader
-
-DEVELOPMENT_ENVIRONMENTS = ("development", "dev", "development-kind", "local", "compose", "kubernetes", "test")
+from dispatchd.entrypoints.security_settings import (
+    AuditSettings,
+    AuthSettings,
+    TlsSettings,
+    guard_production,
+    read_audit,
+    read_auth,
+    read_tls,
+    read_useless,
+)
 
 _LOG_LEVELS = {"debug": "debug", "info": "info", "warn": "warning", "warning": "warning", "error": "error"}
 _MIB = 1024 * 1024
 _SECOND = timedelta(seconds=1)
 _YEAR = timedelta(days=366)
-
-# Each switch with the names that mean nothing while it is off.
-_SWITCHES_NOT_BUILT = {
-    "AUTH_ENABLED": (
-        "AUTH_JWT_ISSUER",
-        "AUTH_JWT_AUDIENCE",
-        "AUTH_JWT_SHARED_SECRET",
-        "AUTH_JWT_SHARED_SECRET_FILE",
-        "AUTH_JWT_PUBLIC_KEY_PEM",
-        "AUTH_JWT_PUBLIC_KEY_PEM_FILE",
-    ),
-    "TLS_ENABLED": ("TLS_CERT_FILE", "TLS_KEY_FILE", "TLS_CLIENT_CA_FILE"),
-    "TLS_REQUIRE_CLIENT_CERT": (),
-    "TRACING_ENABLED": ("OTLP_ENDPOINT", "OTLP_INSECURE", "TRACE_SAMPLE_RATE"),
-}
 
 
 class Role(StrEnum):
@@ -109,13 +102,18 @@ class Settings:
     max_execution_time: timedelta
     retention: timedelta
     dead_letter_retention: timedelta
-    audit_log_enabled: bool
+    auth: AuthSettings | None
+    tls: TlsSettings | None
+    audit: AuditSettings
     submit_queue_items: int
     submit_queue_bytes: int
     result_queue_items: int
     result_queue_bytes: int
     waiters: int
     sessions: int
+    streams_per_principal: int
+    registrations_per_minute: int
+    connection_age: timedelta
     database_connections: int
     warnings: tuple[str, ...]
 
@@ -128,10 +126,10 @@ def load_settings(role: Role, environ: Mapping[str, str]) -> Settings:
     """
     read = EnvironmentReader(environ)
     app_env = read.name("APP_ENV", "development", 64)
-    audit_log_enabled = read.boolean("AUDIT_LOG_ENABLED", True)
-    _guard_production(read, app_env)
-    warnings = _refuse_switches_not_built(read)
+    auth, tls, audit = read_auth(read), read_tls(read), read_audit(read)
+    warnings = read_useless(read)
     database = _database(read)
+    guard_production(read, app_env, database.database_url)
     region = database.region
     grpc_port = read.integer("GRPC_PORT", 8080, 0, 65535)
     metrics_port = read.integer("METRICS_PORT", _METRICS_PORTS[role], 0, 65535)
@@ -163,7 +161,9 @@ def load_settings(role: Role, environ: Mapping[str, str]) -> Settings:
         max_execution_time=read.duration("MAX_EXECUTION_TIME", timedelta(hours=24), _SECOND, _YEAR),
         retention=read.duration("RETENTION", timedelta(hours=168), _SECOND, 100 * _YEAR),
         dead_letter_retention=read.duration("DEAD_LETTER_RETENTION", timedelta(hours=720), _SECOND, 100 * _YEAR),
-        audit_log_enabled=audit_log_enabled,
+        auth=auth,
+        tls=tls,
+        audit=audit,
         submit_queue_items=read.integer("SUBMIT_QUEUE_ITEMS", 10_000, 1, 10_000_000),
         # Never less than the largest call, which could not pass otherwise.
         submit_queue_bytes=read.integer("SUBMIT_QUEUE_BYTES", 64 * _MIB, 4 * _MIB, 64 * 1024 * _MIB),
@@ -171,11 +171,14 @@ def load_settings(role: Role, environ: Mapping[str, str]) -> Settings:
         result_queue_bytes=read.integer("RESULT_QUEUE_BYTES", 64 * _MIB, 4 * _MIB, 64 * 1024 * _MIB),
         waiters=read.integer("WAITERS_LIMIT", 10_000, 1, 1_000_000),
         sessions=read.integer("SESSIONS_LIMIT", 10_000, 1, 1_000_000),
+        streams_per_principal=read.integer("STREAMS_PER_PRINCIPAL", 1_000, 1, 1_000_000),
+        registrations_per_minute=read.integer("REGISTRATIONS_PER_MINUTE", 6_000, 1, 1_000_000),
+        connection_age=read.duration("CONNECTION_AGE", timedelta(hours=1), _SECOND, timedelta(hours=720)),
         database_connections=read.integer("DATABASE_CONNECTIONS", 10, 2, 1_000),
         warnings=warnings,
     )
     if read.problems:
-        raise SettingsError(read.problems)
+        raise SettingsError(list(dict.fromkeys(read.problems)))
     return settings
 
 
@@ -255,29 +258,6 @@ def _redis_address(read: EnvironmentReader) -> tuple[str, int, bool]:
         read.refuse("REDIS_ADDRESS", advice)
         return "", 0, False
     return host, port, tls
-
-
-def _guard_production(read: EnvironmentReader, app_env: str) -> None:
-    if app_env not in DEVELOPMENT_ENVIRONMENTS:
-        read.refuse(
-            "APP_ENV",
-            "outside a development environment a role starts only with AUTH_ENABLED, TLS_ENABLED, "
-            "TLS_REQUIRE_CLIENT_CERT and AUDIT_LOG_ENABLED all on, and this release has not built the first three yet, "
-            f"so it does not run in production; write one of {', '.join(DEVELOPMENT_ENVIRONMENTS)} if this is none.",
-        )
-
-
-def _refuse_switches_not_built(read: EnvironmentReader) -> tuple[str, ...]:
-    """Refuses what this release can't do, and returns a warning for settings that have no effect without it."""
-    warnings = []
-    for switch, dependents in _SWITCHES_NOT_BUILT.items():
-        if read.boolean(switch, False):
-            read.refuse(switch, "this release has not built it yet; unset it or write false.")
-            continue
-        useless = [name for name in dependents if read.is_set(name)]
-        if useless:
-            warnings.append(f"{switch} is not on, so these have no effect: {', '.join(useless)}.")
-    return tuple(warnings)
 
 
 def _default_instance_id(role: Role, environ: Mapping[str, str]) -> str:

@@ -4,20 +4,20 @@ import asyncio
 import logging
 
 from dispatchd.adapters.grpc import worker_service
-from dispatchd.adapters.grpc.call import CallPipeline
 from dispatchd.adapters.grpc.transport import GrpcServer
 from dispatchd.adapters.grpc.worker_service import WorkerService
 from dispatchd.adapters.postgres.claims import PostgresClaimStore
 from dispatchd.adapters.postgres.sessions import PostgresSessionStore
 from dispatchd.adapters.postgres.settlements import PostgresSettlementStore
 from dispatchd.adapters.redis.signals import listen, read_cancel, read_ids
+from dispatchd.application.gateway.admission import Admission
 from dispatchd.application.gateway.claimer import Claimer
 from dispatchd.application.gateway.renewals import Renewer
 from dispatchd.application.gateway.reports import ReportCollector
 from dispatchd.application.gateway.streams import WorkerStreams
 from dispatchd.application.settler import Settler
 from dispatchd.domain.ids import SessionId
-from dispatchd.entrypoints.lifecycle import Backends, probes, run_role, running
+from dispatchd.entrypoints.lifecycle import Backends, call_pipeline, probes, run_role, running, tls_credentials
 from dispatchd.entrypoints.settings import Role, Settings
 
 _log = logging.getLogger(__name__)
@@ -55,6 +55,10 @@ async def serve(settings: Settings, backends: Backends, stop: asyncio.Event) -> 
         lease=settings.lease_duration,
         most_sessions=settings.sessions,
         database_turns=max(1, settings.database_connections // 3),
+        admission=Admission(
+            streams=settings.streams_per_principal, registrations_a_minute=settings.registrations_per_minute
+        ),
+        worker_certificates=settings.tls is not None and settings.tls.worker_must_match,
     )
     claimer = Claimer(claims, backends.queue, settler, region, streams.sessions, settings.max_execution_time)
     streams.claimer = claimer
@@ -67,9 +71,9 @@ async def serve(settings: Settings, backends: Backends, stop: asyncio.Event) -> 
         silence_limit=settings.worker_heartbeat_ttl,
     )
     region.on_change(streams.region_changed)
-    pipeline = CallPipeline(audits=settings.audit_log_enabled)
+    pipeline = call_pipeline(settings)
     server = GrpcServer(pipeline)
-    service = WorkerService(streams, claims, pipeline)
+    service = WorkerService(streams, claims, pipeline, connection_age=settings.connection_age)
     server.add_stream(worker_service.NAME, worker_service.METHOD, service.connect)
 
     def became_ready(message: bytes) -> None:
@@ -104,7 +108,7 @@ async def serve(settings: Settings, backends: Backends, stop: asyncio.Event) -> 
     }
     is_serving = False
     async with running(loops), probes(settings, backends, lambda: is_serving):
-        await server.start(settings.grpc_port)
+        await server.start(settings.grpc_port, tls_credentials(settings))
         await server.serving(is_serving=True)
         is_serving = True
         _log.info("serving", extra={"grpc_port": server.port, "metrics_port": settings.metrics_port})

@@ -12,8 +12,11 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
+from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import BinaryIO, Final
+from logging.handlers import RotatingFileHandler
+from pathlib import Path
+from typing import BinaryIO, Final, Protocol
 
 from dispatchd.telemetry.metrics import LOG_LINES_DROPPED
 
@@ -52,10 +55,12 @@ def bind_request(request_id: str) -> None:
 
 
 def audit(
+    event: str,
     *,
     method: str,
     subject: str,
     roles: Sequence[str],
+    certificate: Sequence[str],
     peer: str,
     code: str,
     latency_ms: float,
@@ -66,19 +71,20 @@ def audit(
     """Writes who called what and how it ended, whatever LOG_LEVEL says: one line a call, logger `dispatchd.audit`.
 
     It goes past `logging`, whose records cost several times what the line does. Nothing is written before
-    `configure_logging`.
+    `configure_logging`, which decides where the lines go.
     """
-    if _writer is None:
+    if _audit_writer is None:
         return
     line: dict[str, object] = {
         "time": _time_text(time.time()),
         "level": "info",
         "logger": "dispatchd.audit",
-        "message": "call",
-        **_writer.process,
+        "message": event,
+        **_audit_writer.process,
         "method": method,
         "subject": subject,
         "roles": roles,
+        "certificate": certificate,
         "peer": peer,
         "code": code,
         "latency_ms": round(latency_ms, 3),
@@ -89,24 +95,30 @@ def audit(
         line["job_id"] = job_id
     if worker_id is not None:
         line["worker_id"] = worker_id
-    _writer.put(_ENCODER.encode(line))
+    _audit_writer.put(_ENCODER.encode(line))
 
 
 def configure_logging(
-    level: str, role: str, instance_id: str, region: str, stream: BinaryIO | None = None
+    level: str,
+    role: str,
+    instance_id: str,
+    region: str,
+    stream: BinaryIO | None = None,
+    audit_file: "RotatingFile | None" = None,
 ) -> "LogWriter":
-    """Sends every log line of this process to standard error (or to `stream`) and returns the writer.
+    """Sends every log line of this process to standard error (or to `stream`) and returns the writer; with an
+    `audit_file` the audit lines go there instead.
 
-    `level` is debug, info, warning or error. At the end of the process `logging` itself closes the writer, which waits
-    at most two seconds for lines that are still queued.
+    `level` is debug, info, warning or error. At the end of the process `logging` itself closes the writers, which wait
+    at most two seconds for lines that are still queued. Raises OSError if the file can't be opened.
     """
-    global _writer
+    global _audit_writer
     process = {"role": role, "region": region, "instance_id": instance_id}
     writer = LogWriter(sys.stderr.buffer if stream is None else stream, process)
+    _audit_writer = writer if audit_file is None else LogWriter(_RotatingStream(audit_file), process)
     root = logging.getLogger()
     root.addHandler(writer)
     root.setLevel(_LEVELS[level])
-    _writer = writer
     logging.captureWarnings(True)
     # One line a scrape or a selector says nothing about jobs.
     for noisy in ("aiohttp.access", "asyncio"):
@@ -138,6 +150,34 @@ class JsonLines(logging.Formatter):
         return _ENCODER.encode(line)
 
 
+@dataclass(frozen=True, slots=True)
+class RotatingFile:
+    """A file of at most about `most_bytes`; `kept` earlier ones stand beside it as FILE.1, FILE.2 and so on."""
+
+    path: Path
+    most_bytes: int
+    kept: int
+
+
+class _RotatingStream:
+    def __init__(self, file: RotatingFile) -> None:
+        self._handler = RotatingFileHandler(file.path, maxBytes=file.most_bytes, backupCount=file.kept)
+
+    def write(self, data: bytes) -> None:
+        self._handler.emit(logging.makeLogRecord({"msg": data.decode(errors="replace").removesuffix("\n")}))
+
+    def flush(self) -> None:
+        self._handler.flush()
+
+
+class ByteSink(Protocol):
+    """What a writer writes to."""
+
+    def write(self, data: bytes, /) -> object: ...
+
+    def flush(self) -> object: ...
+
+
 class LogWriter(logging.Handler):
     """Queues finished lines for a thread that writes them twenty times a second; a line that finds the queue full is
     dropped and counted.
@@ -148,7 +188,7 @@ class LogWriter(logging.Handler):
 
     def __init__(
         self,
-        stream: BinaryIO,
+        stream: ByteSink,
         process: Mapping[str, str],
         queue_lines: int = QUEUE_LINES,
         queue_bytes: int = QUEUE_BYTES,
@@ -206,7 +246,7 @@ class LogWriter(logging.Handler):
                 LOG_LINES_DROPPED.inc(len(lines))
 
 
-_writer: LogWriter | None = None
+_audit_writer: LogWriter | None = None
 
 
 def _time_text(seconds: float) -> str:

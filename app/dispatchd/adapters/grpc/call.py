@@ -9,29 +9,22 @@ import logging
 import random
 import time
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
+from typing import Protocol
 
 from prometheus_client import Counter, Histogram
 
 from dispatchd.adapters.grpc.status import Status, StatusCode, status_of
-from dispatchd.domain.errors import DispatchdError, Unavailable
+from dispatchd.domain import limits
+from dispatchd.domain.access import ANONYMOUS, Identity, check_may_call
+from dispatchd.domain.errors import DispatchdError, InvalidRequest, Unavailable
 from dispatchd.telemetry import logs, metrics
 
 REQUEST_ID = "x-request-id"
+AUTHORIZATION = "authorization"
 _REQUEST_ID_CHARACTERS = 200
 _log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class Identity:
-    """Who calls. Everybody is `anonymous` until authentication is built."""
-
-    subject: str = "anonymous"
-    roles: tuple[str, ...] = ()
-
-
-ANONYMOUS = Identity()
 
 
 @dataclass(slots=True)
@@ -41,6 +34,8 @@ class Call:
     method: str
     metadata: Mapping[str, str]
     peer: str
+    certificate_names: tuple[str, ...] = ()
+    """The subject alternative names of the client certificate."""
     time_remaining: timedelta | None = None
     identity: Identity = ANONYMOUS
     request_id: str = ""
@@ -51,26 +46,42 @@ class Call:
 Handler = Callable[[Call, bytes], Awaitable[bytes]]
 
 
-class CallPipeline:
-    """Runs handlers; `answer` never raises but for cancellation."""
+class Authenticator(Protocol):
+    """Knows callers by their tokens."""
 
-    def __init__(self, *, audits: bool) -> None:
+    def identify(self, authorization: str | None) -> Identity:
+        """Who sent this `authorization` header. Raises Unauthenticated."""
+
+
+class CallPipeline:
+    """Runs handlers; `answer` never raises but for cancellation. Without an authenticator everybody may do all."""
+
+    def __init__(self, authenticator: Authenticator | None = None, *, audits: bool) -> None:
+        self._authenticator = authenticator
         self._audits = audits
         self._random = random.Random()
         self._counters: dict[tuple[str, StatusCode], Counter] = {}
         self._durations: dict[str, Histogram] = {}
 
     def begin(self, call: Call) -> None:
-        """Identity and request id of a call."""
+        """Request id and identity of a call. Raises Unauthenticated and PermissionDenied."""
         given = call.metadata.get(REQUEST_ID, "")
         call.request_id = given[:_REQUEST_ID_CHARACTERS] if given else f"{self._random.getrandbits(64):016x}"
+        if len(call.metadata) > limits.HEADERS:
+            raise InvalidRequest("", f"a call may have {limits.HEADERS} headers, this one has {len(call.metadata)}")
+        if self._authenticator is None:
+            call.identity = replace(ANONYMOUS, certificate_names=call.certificate_names)
+            return
+        identity = self._authenticator.identify(call.metadata.get(AUTHORIZATION))
+        call.identity = replace(identity, certificate_names=call.certificate_names)
+        check_may_call(call.identity, call.method)
 
     async def answer(self, handler: Handler, call: Call, request: bytes) -> bytes | Status:
         """The handler's bytes, or the status of its error."""
-        self.begin(call)
         started = time.perf_counter()
         code = StatusCode.CANCELLED
         try:
+            self.begin(call)
             # Each call has a task of its own, so its id need not be taken off again.
             logs.bind_request(call.request_id)
             answer = await handler(call, request)
@@ -88,16 +99,25 @@ class CallPipeline:
         finally:
             self.end(call, code, time.perf_counter() - started)
 
+    def opened(self, call: Call) -> None:
+        """The audit line of a stream that begins; `end` writes that of its end."""
+        self._audit("stream opened", call, StatusCode.OK, 0.0)
+
     def end(self, call: Call, code: StatusCode, seconds: float, *, is_stream: bool = False) -> None:
         """Metrics and the audit line of a call that is over."""
         self._counter(call.method, code).inc()
         if not is_stream:
             self._duration(call.method).observe(seconds)
+        self._audit("stream closed" if is_stream else "call", call, code, seconds)
+
+    def _audit(self, event: str, call: Call, code: StatusCode, seconds: float) -> None:
         if self._audits:
             logs.audit(
+                event,
                 method=call.method,
                 subject=call.identity.subject,
-                roles=call.identity.roles,
+                roles=sorted(call.identity.roles),
+                certificate=call.certificate_names,
                 peer=call.peer,
                 code=code.name,
                 latency_ms=seconds * 1000,

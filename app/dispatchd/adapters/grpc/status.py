@@ -33,6 +33,8 @@ CODES: dict[type[errors.DispatchdError], StatusCode] = {
     errors.IdempotencyConflict: StatusCode.ALREADY_EXISTS,
     errors.NotDeadLettered: StatusCode.FAILED_PRECONDITION,
     errors.RegionReadOnly: StatusCode.FAILED_PRECONDITION,
+    errors.Unauthenticated: StatusCode.UNAUTHENTICATED,
+    errors.PermissionDenied: StatusCode.PERMISSION_DENIED,
     errors.RegisterFirst: StatusCode.FAILED_PRECONDITION,
     errors.Overloaded: StatusCode.RESOURCE_EXHAUSTED,
     errors.Superseded: StatusCode.ABORTED,
@@ -71,6 +73,8 @@ def retry_delay_of(error: errors.DispatchdError) -> timedelta | None:
             return error.retry_after
         case errors.Unavailable():
             return _RETRY_SOON
+        case errors.TokenExpired():
+            return timedelta(0)
         case _:
             return None
 

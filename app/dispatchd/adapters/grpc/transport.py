@@ -16,9 +16,11 @@ from dispatchd.adapters.grpc.status import Status, StatusCode, status_of
 from dispatchd.adapters.grpc.wire import parse
 from dispatchd.adapters.grpc.worker_service import ByteStream, StreamGone
 from dispatchd.domain import limits
-from dispatchd.domain.errors import InvalidRequest
+from dispatchd.domain.errors import DispatchdError, InvalidRequest
 
 CONCURRENT_CALLS = 25_000
+_LONGEST_CALL_MS = 75_000
+"""WaitJob waits up to a minute."""
 _DETAILS_TRAILER = "grpc-status-details-bin"
 _CODES = {StatusCode[code.name]: code for code in grpc.StatusCode if code.name in StatusCode.__members__}
 _log = logging.getLogger(__name__)
@@ -30,8 +32,11 @@ StreamHandler = Callable[[Call, ByteStream], Awaitable[Status]]
 class GrpcServer:
     """A server for some services, with health and reflection. Starts NOT_SERVING."""
 
-    def __init__(self, pipeline: CallPipeline) -> None:
+    def __init__(self, pipeline: CallPipeline, *, connection_age: timedelta | None = None) -> None:
+        """`connection_age`: older connections are told to go, give or take a tenth, and their calls may end. Not for
+        streams, which a connection would take with it."""
         self._pipeline = pipeline
+        ages = [] if connection_age is None else _connection_age(connection_age)
         self._server = grpc.aio.server(
             maximum_concurrent_rpcs=CONCURRENT_CALLS,
             options=[
@@ -40,6 +45,9 @@ class GrpcServer:
                 ("grpc.server.max_pending_requests", CONCURRENT_CALLS),
                 ("grpc.server.max_pending_requests_hard_limit", CONCURRENT_CALLS),
                 ("grpc.max_receive_message_length", limits.REQUEST_BYTES),
+                ("grpc.max_metadata_size", limits.HEADER_BYTES),
+                ("grpc.absolute_max_metadata_size", limits.HEADER_BYTES),
+                *ages,
                 ("grpc.keepalive_time_ms", 30_000),
                 ("grpc.keepalive_timeout_ms", 10_000),
                 ("grpc.keepalive_permit_without_calls", 1),
@@ -61,13 +69,18 @@ class GrpcServer:
         self._add(name, {method: self._stream(name, method, handler)})
         self._names.append(name)
 
-    async def start(self, port: int) -> None:
-        """Listens on `port` (0: a free one, see `port`). Raises OSError if it is taken."""
+    async def start(self, port: int, credentials: grpc.ServerCredentials | None = None) -> None:
+        """Listens on `port` (0: a free one, see `port`), with TLS if there are credentials. Raises OSError if it is
+        taken."""
         names = (*self._names, health.SERVICE_NAME, reflection.SERVICE_NAME)
         self._add_health()
         self._add_reflection(names)
         try:
-            self.port = self._server.add_insecure_port(f"[::]:{port}")
+            address = f"[::]:{port}"
+            if credentials is None:
+                self.port = self._server.add_insecure_port(address)
+            else:
+                self.port = self._server.add_secure_port(address, credentials)
         except RuntimeError as exc:
             raise OSError(f"gRPC port {port} can't be opened: is another process using it?") from exc
         await self.serving(is_serving=False)
@@ -133,6 +146,11 @@ class GrpcServer:
         servicer = reflection.ReflectionServicer(names)
 
         async def info(messages: AsyncIterator[bytes], context: Context) -> AsyncIterator[bytes]:
+            try:
+                self._pipeline.begin(_call("ServerReflection.ServerReflectionInfo", context))
+            except DispatchdError as exc:
+                _refuse(context, status_of(exc))
+                return
             async for data in messages:
                 request = _parsed(reflection_pb2.ServerReflectionRequest, data, context)
                 if request is None:
@@ -141,6 +159,13 @@ class GrpcServer:
                     yield answer.SerializeToString()
 
         self._add(reflection.SERVICE_NAME, {"ServerReflectionInfo": grpc.stream_stream_rpc_method_handler(info)})
+
+
+def _connection_age(age: timedelta) -> list[tuple[str, int]]:
+    return [
+        ("grpc.max_connection_age_ms", round(age.total_seconds() * 1000)),
+        ("grpc.max_connection_age_grace_ms", _LONGEST_CALL_MS),
+    ]
 
 
 class _GrpcStream:
@@ -176,8 +201,16 @@ def _call(label: str, context: Context) -> Call:
         method=label,
         metadata={key: value for key, value in context.invocation_metadata() or () if isinstance(value, str)},
         peer=context.peer(),
+        certificate_names=_certificate_names(context),
         time_remaining=None if remaining is None else timedelta(seconds=remaining),
     )
+
+
+def _certificate_names(context: Context) -> tuple[str, ...]:
+    auth = context.auth_context()
+    if not auth:
+        return ()
+    return tuple(name.decode(errors="replace") for name in auth.get("x509_subject_alternative_name", ()))
 
 
 def _parsed(kind: Any, data: bytes, context: Context) -> Any:

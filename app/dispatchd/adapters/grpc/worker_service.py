@@ -10,9 +10,10 @@
 
 import asyncio
 import logging
+import random
 import time
 from collections.abc import Coroutine, Iterable
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any, Protocol
 
 from dispatchd.adapters.grpc.call import Call, CallPipeline
@@ -23,7 +24,8 @@ from dispatchd.application.gateway.outbox import LoadedAssignment
 from dispatchd.application.gateway.session import WorkerSession
 from dispatchd.application.gateway.streams import WorkerStreams
 from dispatchd.application.ports import BatchRejected, ClaimStore
-from dispatchd.domain.errors import DispatchdError, RegisterFirst, Unavailable
+from dispatchd.domain.access import Identity
+from dispatchd.domain.errors import DispatchdError, RegisterFirst, TokenExpired, Unavailable
 
 NAME = "dispatchd.v1.WorkerService"
 METHOD = "Connect"
@@ -55,7 +57,10 @@ class ByteStream(Protocol):
 class WorkerService:
     """One call of `connect` a stream."""
 
-    def __init__(self, streams: WorkerStreams, claims: ClaimStore, pipeline: CallPipeline) -> None:
+    def __init__(
+        self, streams: WorkerStreams, claims: ClaimStore, pipeline: CallPipeline, *, connection_age: timedelta
+    ) -> None:
+        self._connection_age_s = connection_age.total_seconds()
         self._streams = streams
         self._claims = claims
         self._pipeline = pipeline
@@ -63,11 +68,11 @@ class WorkerService:
 
     async def connect(self, call: Call, stream: ByteStream) -> Status:
         """Serves a stream to its end and returns its status."""
-        self._pipeline.begin(call)
         started = time.perf_counter()
         code = StatusCode.CANCELLED
         try:
             try:
+                self._pipeline.begin(call)
                 error = await self._serve(call, stream)
                 status = Status(StatusCode.OK, "") if error is None else status_of(error)
             except DispatchdError as exc:
@@ -91,12 +96,21 @@ class WorkerService:
         first = inbound(data)
         if first is None:
             raise RegisterFirst("the first message says nothing this release knows")
-        session = await self._streams.open(first, call.identity.subject, call.peer)
+        session = await self._streams.open(first, call.identity, call.peer)
         call.worker_id = session.worker_id
+        timers = [self._move_on_when_old(session), *_end_when_expired(call.identity, session)]
         try:
+            self._pipeline.opened(call)
             return await self._serve_session(session, stream)
         finally:
+            for timer in timers:
+                timer.cancel()
             await self._streams.close(session)
+
+    def _move_on_when_old(self, session: WorkerSession) -> asyncio.TimerHandle:
+        # Not all at once those that came at once, as after a restart.
+        age_s = self._connection_age_s * random.uniform(0.9, 1.1)
+        return asyncio.get_running_loop().call_later(age_s, self._streams.move_on, session)
 
     async def _serve_session(self, session: WorkerSession, stream: ByteStream) -> DispatchdError | None:
         """How the stream ends. Returned and not raised: an error that somebody keeps (the session, a task) and that is
@@ -175,6 +189,13 @@ class WorkerService:
             except (Unavailable, BatchRejected) as exc:
                 _log.info("a payload can't be read yet: %s", exc)
                 await asyncio.sleep(_PAYLOAD_RETRY_S)
+
+
+def _end_when_expired(identity: Identity, session: WorkerSession) -> list[asyncio.TimerHandle]:
+    if identity.accepted_until is None:
+        return []
+    left_s = (identity.accepted_until - datetime.now(UTC)).total_seconds()
+    return [asyncio.get_running_loop().call_later(max(0.0, left_s), session.end, TokenExpired())]
 
 
 async def _let_finish(something: Coroutine[Any, Any, None], writer: "asyncio.Task[None]", longest_s: float) -> None:

@@ -17,6 +17,7 @@ from datetime import timedelta
 from typing import Any
 
 from dispatchd.application.announcer import Announcer
+from dispatchd.application.gateway.admission import Admission
 from dispatchd.application.gateway.claimer import Claimer
 from dispatchd.application.gateway.messages import (
     Ack,
@@ -41,6 +42,8 @@ from dispatchd.application.ports import (
 )
 from dispatchd.application.region_watch import RegionWatch
 from dispatchd.application.settler import Settler
+from dispatchd.domain import access
+from dispatchd.domain.access import Identity
 from dispatchd.domain.errors import (
     DispatchdError,
     InvalidRequest,
@@ -84,6 +87,8 @@ class WorkerStreams:
         lease: timedelta,
         most_sessions: int,
         database_turns: int,
+        admission: Admission,
+        worker_certificates: bool = False,
     ) -> None:
         self._store = store
         self._reports = reports
@@ -94,6 +99,8 @@ class WorkerStreams:
         self._gateway = gateway
         self._lease = lease
         self._most_sessions = most_sessions
+        self._worker_certificates = worker_certificates
+        self._admission = admission
         self._sessions: dict[SessionId, WorkerSession] = {}
         self._capabilities: Counter[str] = Counter()
         self._turns = asyncio.Semaphore(database_turns)
@@ -108,10 +115,10 @@ class WorkerStreams:
 
     # --- beginning and end of a stream ----------------------------------------------------------------------------
 
-    async def open(self, first: Inbound, principal: str, peer: str) -> WorkerSession:
+    async def open(self, first: Inbound, identity: Identity, peer: str) -> WorkerSession:
         """Opens a session for a stream's first message, and handles that message.
 
-        Raises RegionReadOnly, InvalidRequest, RegisterFirst, Overloaded, Unavailable.
+        Raises RegionReadOnly, InvalidRequest, PermissionDenied, RegisterFirst, Overloaded, Unavailable.
         """
         await self._region.check_may_change()
         if self._is_draining:
@@ -120,7 +127,10 @@ class WorkerStreams:
             raise Overloaded(f"this worker-gateway has {self._most_sessions} streams already")
         registration = first if isinstance(first, Registration) else await self._registration_of(first)
         check_registration(registration)
-        session = await self._open(registration, principal, peer)
+        access.check_worker_id(identity, registration.worker_id, by_certificate=self._worker_certificates)
+        self._admission.check(identity)
+        session = await self._open(registration, identity.subject, peer)
+        self._admission.opened(identity)
         try:
             if isinstance(first, Registration):
                 session.outbox.send(session.lease_ack("registered"))
@@ -251,11 +261,17 @@ class WorkerStreams:
         session.end(Unavailable("the stream is closed"))
         if self._sessions.pop(session.session_id, None) is None:
             return
+        self._admission.closed(session.principal)
         self._capabilities.subtract(session.registration.capabilities)
         self._capabilities = +self._capabilities
         metrics.STREAMS_OPEN.set(len(self._sessions))
         self._give_back(session, [execution_id for execution_id, held in session.held.items() if not held.was_sent])
         await asyncio.wait({self._later(self._note_closed(session))}, timeout=_CLOSING_S)
+
+    def move_on(self, session: WorkerSession) -> None:
+        """Tells a worker that can resume to open its next stream, on whichever gateway it finds; others stay."""
+        if session.registration.resumes and session.is_open:
+            self._give_back(session, session.drain("this connection is old: connect again"))
 
     async def all_told(self, longest: timedelta) -> None:
         """Waits until the database knows of every stream that is gone and has back what was not sent, but no longer
