@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from dispatchd.sdk.errors import ServerError as ServerError
     from dispatchd.sdk.errors import Unauthenticated as Unauthenticated
     from dispatchd.sdk.errors import Unavailable as Unavailable
+    from dispatchd.sdk.errors import UnusableCertificate as UnusableCertificate
     from dispatchd.sdk.errors import WorkerReferenceError as WorkerReferenceError
     from dispatchd.sdk.errors import WorkerSuperseded as WorkerSuperseded
     from dispatchd.sdk.job import Execution as Execution
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
     from dispatchd.sdk.job import WorkerStatus as WorkerStatus
     from dispatchd.sdk.load import load_worker as load_worker
     from dispatchd.sdk.task import Task as Task
+    from dispatchd.sdk.tls import Tls as Tls
     from dispatchd.sdk.worker.context import Fail as Fail
     from dispatchd.sdk.worker.context import Retry as Retry
     from dispatchd.sdk.worker.context import TaskContext as TaskContext
@@ -71,6 +73,7 @@ _HOMES = {
         "ServerError",
         "Unauthenticated",
         "Unavailable",
+        "UnusableCertificate",
         "WorkerReferenceError",
         "WorkerSuperseded",
     ),
@@ -87,6 +90,7 @@ _HOMES = {
     ),
     "dispatchd.sdk.load": ("load_worker",),
     "dispatchd.sdk.task": ("Task",),
+    "dispatchd.sdk.tls": ("Tls",),
     "dispatchd.sdk.worker.context": ("Fail", "Retry", "TaskContext"),
     "dispatchd.sdk.worker.worker": ("Worker",),
 }

@@ -11,6 +11,10 @@ from typing import Any
 
 import grpc
 import grpc.aio
+from google.protobuf.any_pb2 import Any as AnyMessage
+from google.protobuf.duration_pb2 import Duration
+from google.rpc.error_details_pb2 import RetryInfo
+from google.rpc.status_pb2 import Status
 
 from dispatchd.v1 import dispatchd_pb2 as v1
 from dispatchd.v1 import dispatchd_pb2_grpc as rpc
@@ -26,7 +30,7 @@ class GatewayStream:
         self._said: asyncio.Queue[v1.ConnectRequest] = asyncio.Queue()
         # None ends the stream, with `_ending` as its status, or with OK.
         self._to_say: asyncio.Queue[v1.ConnectResponse | None] = asyncio.Queue()
-        self._ending: tuple[grpc.StatusCode, str] | None = None
+        self._ending: tuple[grpc.StatusCode, str, tuple[tuple[str, bytes], ...]] | None = None
         self._lease_s: float | None = None
         self._noted = asyncio.Condition()
         self.registration = v1.WorkerRegistration()
@@ -130,7 +134,16 @@ class GatewayStream:
 
     def end(self, code: grpc.StatusCode, message: str = "the test says so") -> None:
         """End the stream with a status, once all that was said has been written."""
-        self._ending = (code, message)
+        self._ending = (code, message, ())
+        self._to_say.put_nowait(None)
+
+    def expire(self) -> None:
+        """End the stream as one whose token is over."""
+        detail = AnyMessage()
+        detail.Pack(RetryInfo(retry_delay=Duration()))
+        status = Status(code=grpc.StatusCode.UNAUTHENTICATED.value[0], details=[detail])
+        trailers = (("grpc-status-details-bin", status.SerializeToString()),)
+        self._ending = (grpc.StatusCode.UNAUTHENTICATED, "the token of this stream has expired", trailers)
         self._to_say.put_nowait(None)
 
     # The RPC.

@@ -9,6 +9,7 @@ import grpc
 import grpc.aio
 
 from dispatchd.sdk.errors import InvalidRequest
+from dispatchd.sdk.tls import Tls
 
 CallMetadata: TypeAlias = tuple[tuple[str, str], ...]
 
@@ -24,13 +25,19 @@ _RECONNECT = [
 # A peer that vanished without a FIN is noticed within 40 s of a call. Calls last at most a minute, so a server with
 # gRPC's default ping policy never counts enough pings to object.
 _KEEPALIVE = [("grpc.keepalive_time_ms", 30_000), ("grpc.keepalive_timeout_ms", 10_000)]
-# Streams of one worker must not share a connection: the next one is meant to reach another gateway.
+# Streams of one worker must not share a connection: the next one is meant to reach another gateway. Nor must channels
+# with new certificates use what was agreed on with the old ones.
 _OWN_CONNECTION = [("grpc.use_local_subchannel_pool", 1)]
 
 
 def open_client_channel(target: str, credentials: grpc.ChannelCredentials | None) -> grpc.aio.Channel:
     """Return a channel for unary calls."""
     return _open(target, credentials, [*_SPREAD, *_RECONNECT, *_KEEPALIVE])
+
+
+def open_tls_client_channel(target: str, credentials: grpc.ChannelCredentials) -> grpc.aio.Channel:
+    """Return a channel for unary calls over connections that were made with these credentials and no older ones."""
+    return _open(target, credentials, [*_SPREAD, *_RECONNECT, *_KEEPALIVE, *_OWN_CONNECTION])
 
 
 def open_stream_channel(target: str, credentials: grpc.ChannelCredentials | None) -> grpc.aio.Channel:
@@ -44,6 +51,13 @@ def _open(
     if credentials is None:
         return grpc.aio.insecure_channel(target, options=options)
     return grpc.aio.secure_channel(target, credentials, options=options)
+
+
+def checked_tls(tls: Tls | None, credentials: grpc.ChannelCredentials | None) -> Tls | None:
+    """Return `tls`; `InvalidRequest` if there are credentials too."""
+    if tls is not None and credentials is not None:
+        raise InvalidRequest("give either tls or credentials, not both: each says how to encrypt", field="tls")
+    return tls
 
 
 def to_call_metadata(headers: Mapping[str, str] | None) -> CallMetadata:

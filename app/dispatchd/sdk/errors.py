@@ -76,6 +76,10 @@ class PermissionDenied(DispatchdError):
     """The caller is known but may not do this."""
 
 
+class UnusableCertificate(DispatchdError):
+    """A file for TLS can't be read, or does not hold what it should. The message names it."""
+
+
 class NotSupported(DispatchdError):
     """The server is older than this call."""
 

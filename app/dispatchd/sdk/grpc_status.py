@@ -41,6 +41,11 @@ class Refusal:
     field: str | None = None
     retry_after: timedelta | None = None
 
+    @property
+    def is_expiry(self) -> bool:
+        """Whether a token was good and is over: who has a new one may come back at once."""
+        return self.code is grpc.StatusCode.UNAUTHENTICATED and self.retry_after == timedelta(0)
+
 
 def _unforeseen(refusal: Refusal) -> DispatchdError:
     return ServerError(

@@ -4,24 +4,35 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from functools import partial
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self, TypeVar, Unpack, overload
+from typing import TYPE_CHECKING, Any, Self, TypeVar, Unpack, cast, overload
 
 import grpc
 
-from dispatchd.sdk.channel import CallMetadata, open_client_channel, to_call_metadata
+from dispatchd.sdk.channel import (
+    CallMetadata,
+    checked_tls,
+    open_client_channel,
+    open_tls_client_channel,
+    to_call_metadata,
+)
 from dispatchd.sdk.client.operator import OperatorCalls
 from dispatchd.sdk.client.page import Page, every_item
 from dispatchd.sdk.client.result import result_of
 from dispatchd.sdk.client.retrying import call_until_available, deadline_in
 from dispatchd.sdk.client.submission import Submission, SubmitOptions
 from dispatchd.sdk.client.submitting import Submitter
+from dispatchd.sdk.client.tls_channel import TlsChannel
+from dispatchd.sdk.client.token_channel import TokenChannel, UnaryChannel
 from dispatchd.sdk.client.waiting import JobWaiter
 from dispatchd.sdk.durations import Seconds, seconds
 from dispatchd.sdk.errors import ClientClosed, DispatchdError
 from dispatchd.sdk.from_wire import execution_from, job_from
 from dispatchd.sdk.job import Execution, Job, ReadyQueue, RegisteredWorker
 from dispatchd.sdk.task import Task
+from dispatchd.sdk.tls import FollowedTls, Tls
+from dispatchd.sdk.token import Token, checked_token, token_source
 from dispatchd.v1 import dispatchd_pb2 as v1
 from dispatchd.v1.dispatchd_pb2_grpc import JobServiceStub, OperatorServiceStub
 
@@ -37,9 +48,11 @@ DEFAULT_CALL_TIMEOUT_S = 30.0
 class AsyncClient:
     """Submits, reads, awaits and cancels jobs. Use it as `async with AsyncClient("localhost:8080") as client:`.
 
-    `call_timeout` bounds each call with all its retries. `call_metadata` goes with every call, for example an
-    authorization header. `credentials` are those of gRPC for TLS; without them the connection is not encrypted.
-    Concurrent `submit` calls travel together, which makes them many times cheaper than one call each.
+    `call_timeout` bounds each call with all its retries. `call_metadata` goes with every call. `token` says who calls:
+    a string, a path (the file is read again when it changes), or a function that returns a token, asked once and then
+    whenever that is about to expire or is refused. `tls` encrypts the connection; `credentials` are gRPC's own, in its
+    place. Without both the connection is not encrypted. Concurrent `submit` calls travel together, which makes them
+    many times cheaper than one call each.
     """
 
     def __init__(
@@ -48,19 +61,26 @@ class AsyncClient:
         *,
         call_timeout: Seconds = DEFAULT_CALL_TIMEOUT_S,
         call_metadata: Mapping[str, str] | None = None,
+        token: Token | None = None,
+        tls: Tls | None = None,
         credentials: grpc.ChannelCredentials | None = None,
     ):
         self.target = target
+        self._tls = checked_tls(tls, credentials)
         self._credentials = credentials
         self._call_timeout_s = seconds(call_timeout, "call_timeout")
         self._call_metadata = dict(call_metadata or {})
         self._headers = to_call_metadata(call_metadata)
+        self._token = checked_token(token, self._headers)
         self._open: _Open | None = None
 
     async def __aenter__(self) -> Self:
         if self._open is not None:
             raise ClientClosed("the client is open already")
-        self._open = _Open(self.target, self._credentials)
+        channel: UnaryChannel = await self._channel()
+        if self._token is not None:
+            channel = TokenChannel(channel, token_source(self._token))
+        self._open = _Open(channel)
         await self._open.flights.__aenter__()
         return self
 
@@ -206,6 +226,12 @@ class AsyncClient:
         """Return one page of `workers`."""
         return await self._opened().operator.workers(page_token, page_size, self._call_timeout_s, self._headers)
 
+    async def _channel(self) -> UnaryChannel:
+        if self._tls is None:
+            return open_client_channel(self.target, self._credentials)
+        tls = await asyncio.to_thread(FollowedTls, self._tls)
+        return TlsChannel(partial(open_tls_client_channel, self.target), tls)
+
     def _opened(self) -> _Open:
         if self._open is None:
             raise ClientClosed(f"open the client first: async with {type(self).__name__}({self.target!r}) as client")
@@ -221,8 +247,9 @@ class AsyncClient:
 class _Open:
     """What exists between entering and leaving the client."""
 
-    def __init__(self, target: str, credentials: grpc.ChannelCredentials | None):
-        self.channel = open_client_channel(target, credentials)
+    def __init__(self, channel: UnaryChannel):
+        # Stubs use nothing else of a channel.
+        self.channel = cast("grpc.aio.Channel", channel)
         self.jobs: JobServiceAsyncStub = JobServiceStub(self.channel)
         self.flights = asyncio.TaskGroup()
         self.submitter = Submitter(self.jobs, self.flights)

@@ -19,6 +19,8 @@ from dispatchd.sdk.errors import ClientClosed, DispatchdError
 from dispatchd.sdk.job import Execution, Job, ReadyQueue, RegisteredWorker
 from dispatchd.sdk.loop_thread import LoopThread
 from dispatchd.sdk.task import Task
+from dispatchd.sdk.tls import Tls
+from dispatchd.sdk.token import Token
 
 AnswerT = TypeVar("AnswerT")
 ItemT = TypeVar("ItemT")
@@ -41,11 +43,18 @@ class Client:
         *,
         call_timeout: Seconds = DEFAULT_CALL_TIMEOUT_S,
         call_metadata: Mapping[str, str] | None = None,
+        token: Token | None = None,
+        tls: Tls | None = None,
         credentials: grpc.ChannelCredentials | None = None,
     ):
         self.target = target
         self._client = AsyncClient(
-            target, call_timeout=call_timeout, call_metadata=call_metadata, credentials=credentials
+            target,
+            call_timeout=call_timeout,
+            call_metadata=call_metadata,
+            token=token,
+            tls=tls,
+            credentials=credentials,
         )
         self._open: _Open | None = None
 

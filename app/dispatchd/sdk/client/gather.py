@@ -11,10 +11,11 @@ collect, and all go with the next. A lone submit finds nothing in flight and lea
        ▼ before it left: never sent      ▼
                                   whatever waits now is the next one
 
-Only submits with equal call metadata (so, with equal credentials) travel together: each such group has its own flight.
-The call's deadline is the latest of its members'. A member whose own deadline or cancellation comes first gets its
-error, and the call goes on for the others. Who meets UNAVAILABLE comes back with the same idempotency key, after a
-backoff of its own and within a deadline of its own; that loop is the caller's (`until_available`), not this file's.
+Only submits with equal call metadata travel together: each such group has its own flight. The client's token joins the
+call when it leaves, so it separates nobody. The call's deadline is the latest of its members'. A member whose own
+deadline or cancellation comes first gets its error, and the call goes on for the others. Who meets UNAVAILABLE comes
+back with the same idempotency key, after a backoff of its own and within a deadline of its own; that loop is the
+caller's (`until_available`), not this file's.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ from typing import TypeAlias
 import grpc.aio
 
 from dispatchd.sdk.channel import CallMetadata
-from dispatchd.sdk.errors import ClientClosed, DispatchdError, ServerError
+from dispatchd.sdk.errors import ClientClosed, DeadlineExceeded, DispatchdError, ServerError, Unauthenticated
 from dispatchd.sdk.grpc_status import error_from, refusal_of_call, refusal_of_item
 from dispatchd.v1 import dispatchd_pb2 as v1
 
@@ -50,7 +51,8 @@ class _Member:
 
 @dataclass(slots=True)
 class _Group:
-    call_metadata: CallMetadata
+    # It may hold an authorization header.
+    call_metadata: CallMetadata = field(repr=False)
     waiting: deque[_Member] = field(default_factory=deque)
 
 
@@ -111,6 +113,9 @@ class Gatherer:
         except grpc.aio.AioRpcError as error:
             refusal = refusal_of_call(error)
             _refuse(members, lambda: error_from(refusal))
+        except (Unauthenticated, DeadlineExceeded) as error:  # there is no token, or not in time
+            kind, message = type(error), error.message
+            _refuse(members, lambda: kind(message))
         except Exception as error:  # a flight must land, whatever the transport throws
             reason = f"the call failed: {error!r}"
             _refuse(members, lambda: ServerError(reason, code="UNKNOWN"))

@@ -6,7 +6,8 @@
                      └─ failed ┘                                        then close this one
 
 A stream that ends ABORTED was superseded. If it is the newest one, another process uses this worker's id, and going on
-would only take it back and forth: that is fatal. An older one was superseded by this worker itself.
+would only take it back and forth: that is fatal. An older one was superseded by this worker itself. A stream that
+ends because its token has expired is no failure: the next one follows without a backoff.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable
+from dataclasses import replace
 
 import grpc
 
@@ -71,7 +73,7 @@ class Link:
                 if fatal is not None:
                     self.stop_connecting()
                     return fatal
-                await self._pause(stream.refusal)
+                await self._pause(stream)
 
     def registering(self, stream: WorkerStream) -> None:
         """A stream is about to register: from now on the older ones may be superseded by it."""
@@ -133,13 +135,17 @@ class Link:
             self._newest = None
         elif newest is stream and stream.has_ended.is_set() and not stream.is_registered.is_set():
             self._stray_until = now + STRAY_REGISTRATION_S
-        if stream.refusal is None:
+        refusal = stream.refusal
+        if refusal is None:
             return None
-        if stream.refusal.code in SETUP_ERRORS and not self._was_registered:
-            if stream.refusal.code is grpc.StatusCode.UNIMPLEMENTED:
+        if refusal.is_expiry:
+            logger.info("the token of worker %s has expired, and it connects again", self._worker_id)
+            return None
+        if refusal.code in SETUP_ERRORS and not self._was_registered:
+            if refusal.code is grpc.StatusCode.UNIMPLEMENTED:
                 return NotSupported(f"{self._target} is no worker-gateway: workers connect to its port, often 8081")
-            return error_from(stream.refusal)
-        self._report(stream.refusal)
+            return error_from(replace(refusal, message=f"worker {self._worker_id} was refused: {refusal.message}"))
+        self._report(refusal)
         return None
 
     def _report(self, refusal: Refusal) -> None:
@@ -151,7 +157,10 @@ class Link:
             level, "worker %s lost its stream, or did not get one, and connects again: %s", self._worker_id, trouble
         )
 
-    async def _pause(self, refusal: Refusal | None) -> None:
+    async def _pause(self, stream: WorkerStream) -> None:
+        refusal = stream.refusal
+        if refusal is not None and refusal.is_expiry and stream.is_registered.is_set():
+            return
         delay_s = self._backoff.next_s()
         if refusal is not None and refusal.retry_after is not None:
             delay_s = max(delay_s, refusal.retry_after.total_seconds())

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import grpc
 
 from dispatchd.sdk.channel import CallMetadata
 from dispatchd.sdk.task import Task
+from dispatchd.sdk.tls import Tls
+from dispatchd.sdk.token import TokenSource
 from dispatchd.sdk.worker.context import TaskContext
 
 
@@ -27,7 +29,10 @@ class WorkerSettings:
     labels: Mapping[str, str]
     tasks: Mapping[str, Task[Any, Any]]
     credentials: grpc.ChannelCredentials | None
-    call_metadata: CallMetadata
+    # It may hold an authorization header.
+    call_metadata: CallMetadata = field(repr=False)
+    token: TokenSource | None
+    tls: Tls | None
     drain_timeout_s: float
     stall_limit_s: float
 

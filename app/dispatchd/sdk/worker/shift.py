@@ -23,6 +23,7 @@ from datetime import UTC, datetime, timedelta
 from functools import partial
 
 from dispatchd.sdk.errors import DispatchdError
+from dispatchd.sdk.worker.admission import Admission
 from dispatchd.sdk.worker.context import TaskContext
 from dispatchd.sdk.worker.crossing import Crossing
 from dispatchd.sdk.worker.drain import Drain
@@ -61,6 +62,9 @@ class Shift:
         self._timers: dict[str, asyncio.TimerHandle] = {}
         self._lease = Lease()
         self._log_lines = LogLines()
+        self._admission = Admission(
+            settings.target, settings.call_metadata, settings.token, settings.tls, settings.credentials
+        )
         self._link = Link(settings.worker_id, settings.target, self._new_stream)
         self._drain = Drain(self._ledger, settings.drain_timeout_s, self._announce, self._cancel)
         self._stall = StallWatch(
@@ -78,6 +82,7 @@ class Shift:
     async def run(self) -> None:
         """Serve until drained or stopped. `WorkerSuperseded`, or what kept the first registration from succeeding."""
         try:
+            await self._admission.begin()
             async with asyncio.TaskGroup() as parts:
                 tasks = [
                     parts.create_task(self._keep_link(), name="link"),
@@ -300,8 +305,7 @@ class Shift:
             await self._lease.renewed.wait()
 
     def _new_stream(self) -> WorkerStream:
-        settings = self._settings
-        return WorkerStream(settings.target, settings.credentials, settings.call_metadata, self)
+        return WorkerStream(self._admission, self)
 
 
 def _do(order: Callable[[], None]) -> None:

@@ -21,8 +21,9 @@ from typing import TYPE_CHECKING, Protocol, TypeAlias, TypeVar
 import grpc
 import grpc.aio
 
-from dispatchd.sdk.channel import CallMetadata, open_stream_channel
+from dispatchd.sdk.errors import Unauthenticated
 from dispatchd.sdk.grpc_status import Refusal, refusal_of_call
+from dispatchd.sdk.worker.admission import Admission
 from dispatchd.sdk.worker.lease import Pace
 from dispatchd.sdk.worker.true_status import keep_true_status
 from dispatchd.v1 import dispatchd_pb2 as v1
@@ -76,16 +77,8 @@ class StreamOwner(Protocol):
 class WorkerStream:
     """One stream, on a connection of its own."""
 
-    def __init__(
-        self,
-        target: str,
-        credentials: grpc.ChannelCredentials | None,
-        call_metadata: CallMetadata,
-        owner: StreamOwner,
-    ):
-        self._target = target
-        self._credentials = credentials
-        self._call_metadata = call_metadata
+    def __init__(self, admission: Admission, owner: StreamOwner):
+        self._admission = admission
         self._owner = owner
         self._pace = Pace(time.monotonic())
         self._wake = asyncio.Event()
@@ -100,24 +93,17 @@ class WorkerStream:
 
     async def run(self) -> None:
         """Hold the stream until it ends; `refusal` then says how, and is None if it was closed from here."""
-        channel = open_stream_channel(self._target, self._credentials)
+        channel: grpc.aio.Channel | None = None
         try:
-            stub: WorkerServiceAsyncStub = WorkerServiceStub(channel)
-            call = stub.Connect(metadata=grpc.aio.Metadata(*self._call_metadata))
-            keep_true_status(call)
-            async with asyncio.TaskGroup() as group:
-                parts = [
-                    group.create_task(self._write(call), name="stream writer"),
-                    group.create_task(self._keep_pace(call), name="stream pace"),
-                ]
-                await self._read(call)
-                for part in parts:
-                    part.cancel()
-            self.refusal = await self._outcome(call)
+            headers = await self._headers()
+            if headers is not None:
+                channel = await self._admission.channel()
+                await self._hold(channel, headers)
         finally:
             self.has_ended.set()
             self._owner.ended(self)
-            await channel.close()
+            if channel is not None:
+                await channel.close()
 
     def wake(self) -> None:
         """The owner has something to say."""
@@ -133,6 +119,35 @@ class WorkerStream:
         self._is_closing = True
         self._wake.set()
         self._pace_changed.set()
+
+    async def _headers(self) -> grpc.aio.Metadata | None:
+        try:
+            async with asyncio.timeout(REGISTRATION_TIMEOUT_S):
+                return await self._admission.headers()
+        except Unauthenticated as error:
+            self.refusal = Refusal(grpc.StatusCode.UNAUTHENTICATED, error.message)
+        except TimeoutError:
+            self.refusal = Refusal(
+                grpc.StatusCode.UNAVAILABLE,
+                f"the function for the token returned none within {REGISTRATION_TIMEOUT_S:g} s",
+            )
+        return None
+
+    async def _hold(self, channel: grpc.aio.Channel, headers: grpc.aio.Metadata) -> None:
+        stub: WorkerServiceAsyncStub = WorkerServiceStub(channel)
+        call = stub.Connect(metadata=headers)
+        keep_true_status(call)
+        async with asyncio.TaskGroup() as group:
+            parts = [
+                group.create_task(self._write(call), name="stream writer"),
+                group.create_task(self._keep_pace(call), name="stream pace"),
+            ]
+            await self._read(call)
+            for part in parts:
+                part.cancel()
+        self.refusal = await self._outcome(call)
+        if self.refusal is not None and self.refusal.code is grpc.StatusCode.UNAUTHENTICATED:
+            self._admission.refused()
 
     async def _read(self, call: Connect) -> None:
         while True:

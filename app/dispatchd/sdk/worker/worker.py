@@ -10,10 +10,12 @@ from typing import Any, Protocol, TypeVar, overload
 
 import grpc
 
-from dispatchd.sdk.channel import to_call_metadata
+from dispatchd.sdk.channel import checked_tls, to_call_metadata
 from dispatchd.sdk.durations import Seconds, seconds
 from dispatchd.sdk.loop_thread import LoopThread, new_event_loop
 from dispatchd.sdk.task import Task
+from dispatchd.sdk.tls import Tls
+from dispatchd.sdk.token import AUTHORIZATION, Token, checked_token, token_source
 from dispatchd.sdk.worker.context import TaskContext
 from dispatchd.sdk.worker.settings import WorkerSettings
 from dispatchd.sdk.worker.shift import Shift
@@ -59,6 +61,9 @@ class Worker:
     `target` is a worker-gateway. `worker_id` must be unique among living workers; without one it is made of the host's
     name and random bits. `labels` are shown to operators. `drain_timeout` is how long a stopping worker lets tasks
     finish. When a task blocks the event loop for longer than `stall_limit`, the worker's leases are no longer renewed.
+    `token` says who connects: a string, a path (the file is read again when it changes), or a function that returns a
+    token, asked once and then whenever that is about to expire or is refused. `tls` encrypts the connection;
+    `credentials` are gRPC's own, in its place.
     """
 
     def __init__(
@@ -70,6 +75,8 @@ class Worker:
         labels: Mapping[str, str] | None = None,
         drain_timeout: Seconds = DRAIN_TIMEOUT_S,
         stall_limit: Seconds = STALL_LIMIT_S,
+        token: Token | None = None,
+        tls: Tls | None = None,
         credentials: grpc.ChannelCredentials | None = None,
         call_metadata: Mapping[str, str] | None = None,
     ):
@@ -81,8 +88,10 @@ class Worker:
         self.labels = dict(labels or {})
         self._drain_timeout_s = seconds(drain_timeout, "drain_timeout")
         self._stall_limit_s = seconds(stall_limit, "stall_limit")
+        self._tls = checked_tls(tls, credentials)
         self._credentials = credentials
         self._call_metadata = to_call_metadata(call_metadata)
+        self._token = checked_token(token, self._call_metadata)
         self._tasks: dict[str, Task[Any, Any]] = {}
         self._shift: Shift | None = None
         self._is_drain_asked = False
@@ -91,6 +100,14 @@ class Worker:
     def tasks(self) -> Mapping[str, Task[Any, Any]]:
         """The tasks by job type."""
         return self._tasks
+
+    def use(self, *, token: Token | None = None, tls: Tls | None = None) -> None:
+        """Take another token or other files for TLS from the next `serve` on; what is None stays as it is."""
+        if token is not None:
+            self._call_metadata = tuple(header for header in self._call_metadata if header[0] != AUTHORIZATION)
+            self._token = checked_token(token, self._call_metadata)
+        if tls is not None:
+            self._tls, self._credentials = tls, None
 
     def task(self, job_type: str, *, timeout: Seconds | None = None, max_attempts: int | None = None) -> TaskDecorator:
         """Decorate a function as the task for a job type.
@@ -175,8 +192,10 @@ class Worker:
             max_concurrency=self.max_concurrency,
             labels=self.labels,
             tasks=dict(self._tasks),
+            tls=self._tls,
             credentials=self._credentials,
             call_metadata=self._call_metadata,
+            token=None if self._token is None else token_source(self._token, asyncio.get_running_loop()),
             drain_timeout_s=self._drain_timeout_s,
             stall_limit_s=self._stall_limit_s,
         )
