@@ -9,7 +9,18 @@ from click.testing import CliRunner, Result
 
 from dispatchd.cli.main import dispatchd
 
-_NOTHING_FROM_OUTSIDE = dict.fromkeys(("DATABASE_URL", "DISPATCHD_ADDRESS", "REGION", "PRIMARY_REGION", "REGION_EPOCH"))
+_NOTHING_FROM_OUTSIDE = dict.fromkeys(
+    (
+        "DATABASE_URL",
+        "REGION",
+        "PRIMARY_REGION",
+        "REGION_EPOCH",
+        *(
+            f"DISPATCHD_{name}"
+            for name in ("ADDRESS", "TOKEN", "TOKEN_FILE", "TLS", "CA_FILE", "CERT_FILE", "KEY_FILE")
+        ),
+    )
+)
 
 
 class CommandLine:

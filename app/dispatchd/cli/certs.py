@@ -1,6 +1,7 @@
 """`dispatchd certs dev`."""
 
 import re
+import shlex
 from pathlib import Path
 
 import click
@@ -8,6 +9,7 @@ import click
 from dispatchd.cli.failures import EXIT_CODES, CommandFailed, Mistaken
 
 _CLIENT_NAME = re.compile(r"[A-Za-z0-9_:@-][A-Za-z0-9._:@-]{0,199}", re.ASCII)
+_HOST = re.compile(r"(\*\.)?[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*|[0-9A-Fa-f:.]+", re.ASCII)
 
 
 @click.group()
@@ -21,7 +23,7 @@ def certs() -> None:
     type=click.Path(path_type=Path, file_okay=False),
     default="certs",
     show_default=True,
-    help="Where they are written; an authority that is there already is used again.",
+    help="Where they are written. An authority that is there already is used again.",
 )
 @click.option(
     "--host",
@@ -29,10 +31,17 @@ def certs() -> None:
     multiple=True,
     default=("localhost", "127.0.0.1", "::1"),
     show_default=True,
-    help="A name or address of the server.",
+    metavar="HOST",
+    help="A name or address of the server; may be repeated.",
 )
 @click.option(
-    "--client", "clients", multiple=True, default=("client",), show_default=True, help="The name of a client or worker."
+    "--client",
+    "clients",
+    multiple=True,
+    default=("client",),
+    show_default=True,
+    metavar="NAME",
+    help="The name of a client, or the id of a worker; may be repeated.",
 )
 def dev(folder: Path, hosts: tuple[str, ...], clients: tuple[str, ...]) -> None:
     """Make a local authority, and a server's and clients' certificates.
@@ -43,22 +52,38 @@ def dev(folder: Path, hosts: tuple[str, ...], clients: tuple[str, ...]) -> None:
     from dispatchd.entrypoints.dev_certificates import DevAuthority
 
     for name in clients:
-        if _CLIENT_NAME.fullmatch(name) is None or name in ("ca", "server"):
-            raise Mistaken(
-                f"--client {name!r}: write 1 to 200 letters, digits and . _ - : @, and neither ca nor server"
-            )
+        _check_client(name)
+    for host in hosts:
+        if _HOST.fullmatch(host) is None:
+            raise Mistaken(f"--host {host!r}: write a host name or an IP address, without a port")
+    if (folder / "ca.pem").exists() and not (folder / "ca-key.pem").exists():
+        raise Mistaken(f"{folder} has ca.pem without ca-key.pem: remove that, or choose another --folder")
     try:
         authority = DevAuthority(folder)
         server = authority.server(hosts)
-        made = [authority.client(name) for name in clients]
-    except (OSError, ValueError) as exc:
-        raise CommandFailed(f"the certificates can't be made: {exc}") from exc
+        made = [authority.client(name) for name in dict.fromkeys(clients)]
+    except OSError as exc:
+        raise CommandFailed(f"{exc.filename} can't be read or written ({exc.strerror})") from exc
+    except ValueError as exc:
+        raise CommandFailed(
+            f"ca.pem and ca-key.pem in {folder} are no authority that was made here: remove both, or choose another "
+            "--folder"
+        ) from exc
     click.echo(f"authority  {authority.certificate_file}")
     for what, (certificate, key) in [("server", server), *(("client", each) for each in made)]:
         click.echo(f"{what:9}  {certificate}  {key}")
-    click.echo(
-        f"\nFor the roles:    TLS_ENABLED=true TLS_CERT_FILE={server[0]} TLS_KEY_FILE={server[1]} "
-        f"TLS_REQUIRE_CLIENT_CERT=true TLS_CLIENT_CA_FILE={authority.certificate_file}\n"
-        f"For the commands: DISPATCHD_CA_FILE={authority.certificate_file} DISPATCHD_CERT_FILE={made[0][0]} "
-        f"DISPATCHD_KEY_FILE={made[0][1]}"
+    ca, server_file, server_key, client_file, client_key = (
+        shlex.quote(str(file.absolute())) for file in (authority.certificate_file, *server, *made[0])
     )
+    click.echo(
+        f"\nFor the roles:    TLS_ENABLED=true TLS_CERT_FILE={server_file} TLS_KEY_FILE={server_key} "
+        f"TLS_REQUIRE_CLIENT_CERT=true TLS_CLIENT_CA_FILE={ca}\n"
+        f"For the commands: DISPATCHD_CA_FILE={ca} DISPATCHD_CERT_FILE={client_file} DISPATCHD_KEY_FILE={client_key}"
+    )
+
+
+def _check_client(name: str) -> None:
+    if _CLIENT_NAME.fullmatch(name) is None:
+        raise Mistaken(f"--client {name!r}: write 1 to 200 letters, digits and . _ - : @, and no dot in front")
+    if name in ("ca", "server") or name.endswith("-key"):
+        raise Mistaken(f"--client {name!r}: its files would take the place of others; choose another name")

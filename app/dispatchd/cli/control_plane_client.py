@@ -2,10 +2,11 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import timedelta
 from typing import TYPE_CHECKING
 
+from dispatchd.cli.access import refusal_of
 from dispatchd.cli.failures import CommandFailed, Mistaken, OutOfReach
+from dispatchd.cli.parameters import Server
 
 if TYPE_CHECKING:
     from dispatchd.sdk.client.client import Client
@@ -13,33 +14,43 @@ if TYPE_CHECKING:
 
 
 @contextmanager
-def open_client(server: str, call_timeout: timedelta) -> "Iterator[Client]":
+def open_client(server: Server) -> "Iterator[Client]":
     """Lends a client. What it raises ends the command."""
     from dispatchd.sdk.client.client import Client
     from dispatchd.sdk.errors import DispatchdError
 
     try:
-        with Client(server, call_timeout=call_timeout) as client:
+        with Client(
+            server.address, call_timeout=server.call_timeout, token=server.access.token, tls=server.access.tls
+        ) as client:
             yield client
     except DispatchdError as exc:
         raise failure_of(exc, server) from exc
 
 
-def failure_of(error: "DispatchdError", server: str) -> CommandFailed:
+def failure_of(error: "DispatchdError", server: Server) -> CommandFailed:
     """What an error of the client means for the command."""
     from dispatchd.sdk import errors
 
+    refusal = refusal_of(error, server.address, server.access)
+    if refusal is not None:
+        return refusal
     match error:
         case errors.InvalidRequest():
             return Mistaken(error.message)
         case errors.Unavailable() | errors.DeadlineExceeded():
+            encryption = (
+                "give --ca-file or --tls if it encrypts"
+                if server.access.tls is None
+                else "check that it encrypts, with a certificate for that name from the authority in --ca-file"
+            )
             return OutOfReach(
-                f"no answer from {server} ({error.message}): check that a control-plane runs there, or name another "
-                "one with --server or DISPATCHD_ADDRESS"
+                f"no answer from {server.address} ({error.message}): check that a control-plane runs there, or name "
+                f"another one with --server or DISPATCHD_ADDRESS; {encryption}"
             )
         case errors.Overloaded():
             return OutOfReach(error.message)
         case errors.NotSupported():
-            return CommandFailed(f"{server} is no control-plane, or an older one that can't do this")
+            return CommandFailed(f"{server.address} is no control-plane, or an older one that can't do this")
         case _:
             return CommandFailed(error.message)

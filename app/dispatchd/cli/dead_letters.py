@@ -1,14 +1,13 @@
 """`dispatchd deadletter`: jobs that have failed for good, and another try for them."""
 
 from collections.abc import Iterable, Sequence
-from datetime import timedelta
 from itertools import islice
 from typing import TYPE_CHECKING
 
 import click
 
 from dispatchd.cli.failures import EXIT_CODES, CommandFailed, OutOfReach
-from dispatchd.cli.parameters import as_json, server_options
+from dispatchd.cli.parameters import Server, as_json, server_options
 from dispatchd.cli.words import age_in_words, counted
 
 if TYPE_CHECKING:
@@ -31,13 +30,13 @@ _job_type = click.option("--job-type", metavar="JOB_TYPE", help="Only jobs of th
 )
 @server_options
 @as_json
-def list_dead_letters(job_type: str | None, limit: int, server: str, call_timeout: timedelta, as_json: bool) -> None:
+def list_dead_letters(job_type: str | None, limit: int, server: Server, as_json: bool) -> None:
     """List dead letters, the last to fail first."""
     from dispatchd.cli.control_plane_client import open_client
     from dispatchd.cli.shapes import job_shape
     from dispatchd.cli.show import show_json, show_table
 
-    with open_client(server, call_timeout) as client:
+    with open_client(server) as client:
         found = list(islice(client.dead_letters(job_type, page_size=min(limit + 1, 1_000)), limit + 1))
     jobs, has_more = found[:limit], len(found) > limit
     if as_json:
@@ -62,8 +61,7 @@ def redrive(
     job_ids: tuple[str, ...],
     takes_all: bool,
     job_type: str | None,
-    server: str,
-    call_timeout: timedelta,
+    server: Server,
     as_json: bool,
 ) -> None:
     """Give dead letters another try.
@@ -75,7 +73,7 @@ def redrive(
 
     if takes_all == bool(job_ids) or (job_type is not None and not takes_all):
         raise click.UsageError("name one or more jobs, or give --all, which --job-type can narrow")
-    with open_client(server, call_timeout) as client:
+    with open_client(server) as client:
         ids = list(dict.fromkeys(job_ids)) if job_ids else [job.job_id for job in client.dead_letters(job_type)]
         answers = client.redrive(ids) if ids else []
     _show_redriven(ids, answers, as_json=as_json)

@@ -1,11 +1,9 @@
 """`dispatchd workers` and `dispatchd queues`: who works, and what waits."""
 
-from datetime import timedelta
-
 import click
 
 from dispatchd.cli.failures import EXIT_CODES
-from dispatchd.cli.parameters import as_json, server_options
+from dispatchd.cli.parameters import Server, as_json, server_options
 from dispatchd.cli.words import age_in_words, duration_in_words
 
 
@@ -14,13 +12,13 @@ from dispatchd.cli.words import age_in_words, duration_in_words
 )
 @server_options
 @as_json
-def workers(server: str, call_timeout: timedelta, as_json: bool) -> None:
+def workers(server: Server, as_json: bool) -> None:
     """List the workers and what each holds."""
     from dispatchd.cli.control_plane_client import open_client
     from dispatchd.cli.shapes import worker_shape
     from dispatchd.cli.show import show_json, show_table
 
-    with open_client(server, call_timeout) as client:
+    with open_client(server) as client:
         found = list(client.workers())
     if as_json:
         show_json({"workers": [worker_shape(worker) for worker in found]})
@@ -47,7 +45,7 @@ def workers(server: str, call_timeout: timedelta, as_json: bool) -> None:
 @click.command(epilog=f"Example: dispatchd queues\n\n{EXIT_CODES}")
 @server_options
 @as_json
-def queues(server: str, call_timeout: timedelta, as_json: bool) -> None:
+def queues(server: Server, as_json: bool) -> None:
     """List what waits for each capability.
 
     Ready executions could start now; delayed ones wait for a retry or for their time.
@@ -56,7 +54,7 @@ def queues(server: str, call_timeout: timedelta, as_json: bool) -> None:
     from dispatchd.cli.shapes import queue_shape
     from dispatchd.cli.show import show_json, show_table
 
-    with open_client(server, call_timeout) as client:
+    with open_client(server) as client:
         found = client.queues()
     if as_json:
         show_json({"queues": [queue_shape(queue) for queue in found]})

@@ -6,7 +6,7 @@ import click
 
 from dispatchd.cli.failures import EXIT_CODES
 from dispatchd.cli.job_end import at_most_option, interruptible, show_end, wait_for
-from dispatchd.cli.parameters import as_json, server_options
+from dispatchd.cli.parameters import Server, as_json, server_options
 from dispatchd.cli.words import age_in_words, duration_in_words, time_in_words
 
 _LONGEST_SHOWN = 2_000
@@ -21,13 +21,13 @@ def job() -> None:
 @click.argument("job_id")
 @server_options
 @as_json
-def get(job_id: str, server: str, call_timeout: timedelta, as_json: bool) -> None:
+def get(job_id: str, server: Server, as_json: bool) -> None:
     """Show a job as it is now."""
     from dispatchd.cli.control_plane_client import open_client
     from dispatchd.cli.shapes import job_shape
     from dispatchd.cli.show import show_fields, show_json
 
-    with open_client(server, call_timeout) as client:
+    with open_client(server) as client:
         found = client.get(job_id)
     if as_json:
         show_json(job_shape(found))
@@ -62,11 +62,11 @@ def get(job_id: str, server: str, call_timeout: timedelta, as_json: bool) -> Non
 @at_most_option
 @server_options
 @as_json
-def wait(job_id: str, at_most: timedelta | None, server: str, call_timeout: timedelta, as_json: bool) -> None:
+def wait(job_id: str, at_most: timedelta | None, server: Server, as_json: bool) -> None:
     """Wait for a job and print its result."""
     from dispatchd.cli.control_plane_client import open_client
 
-    with interruptible(job_id), open_client(server, call_timeout) as client:
+    with interruptible(job_id), open_client(server) as client:
         show_end(wait_for(client, job_id, at_most, as_json=as_json), as_json=as_json)
 
 
@@ -74,7 +74,7 @@ def wait(job_id: str, at_most: timedelta | None, server: str, call_timeout: time
 @click.argument("job_id")
 @server_options
 @as_json
-def cancel(job_id: str, server: str, call_timeout: timedelta, as_json: bool) -> None:
+def cancel(job_id: str, server: Server, as_json: bool) -> None:
     """End a waiting or running job at once.
 
     A job that has ended already stays as it is.
@@ -83,7 +83,7 @@ def cancel(job_id: str, server: str, call_timeout: timedelta, as_json: bool) -> 
     from dispatchd.cli.shapes import job_shape
     from dispatchd.cli.show import show_json
 
-    with open_client(server, call_timeout) as client:
+    with open_client(server) as client:
         ended = client.cancel(job_id)
     if as_json:
         show_json(job_shape(ended))
@@ -95,7 +95,7 @@ def cancel(job_id: str, server: str, call_timeout: timedelta, as_json: bool) -> 
 @click.argument("job_id")
 @server_options
 @as_json
-def executions(job_id: str, server: str, call_timeout: timedelta, as_json: bool) -> None:
+def executions(job_id: str, server: Server, as_json: bool) -> None:
     """List the executions of a job.
 
     The oldest comes first; each shows which worker had it and how that ended.
@@ -104,7 +104,7 @@ def executions(job_id: str, server: str, call_timeout: timedelta, as_json: bool)
     from dispatchd.cli.shapes import execution_shape
     from dispatchd.cli.show import show_json, show_table
 
-    with open_client(server, call_timeout) as client:
+    with open_client(server) as client:
         found = list(client.executions(job_id))
     if as_json:
         show_json({"executions": [execution_shape(execution) for execution in found]})

@@ -1,11 +1,14 @@
 """Values on the command line that are more than text or a number, and the options that several commands share."""
 
+import functools
 from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
 
 import click
 
+from dispatchd.cli.access import Access, access_options
 from dispatchd.entrypoints.durations import parse_duration
 
 CommandT = TypeVar("CommandT", bound=Callable[..., Any])
@@ -64,9 +67,23 @@ def address(text: str) -> str:
     return text
 
 
-def server_options(command: CommandT) -> CommandT:
-    """Where the control-plane is, and how long a call to it may take."""
-    server = click.option(
+@dataclass(frozen=True, slots=True)
+class Server:
+    """The control-plane that a command talks to."""
+
+    address: str
+    call_timeout: timedelta
+    access: Access
+
+
+def server_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Gives the command `server`: where the control-plane is, and how to talk to it."""
+
+    @functools.wraps(command)
+    def with_server(*arguments: Any, server: str, call_timeout: timedelta, access: Access, **others: Any) -> Any:
+        return command(*arguments, server=Server(server, call_timeout, access), **others)
+
+    where = click.option(
         "--server",
         envvar="DISPATCHD_ADDRESS",
         type=address,
@@ -83,4 +100,4 @@ def server_options(command: CommandT) -> CommandT:
         show_default=True,
         help="How long a call may take, with its retries.",
     )
-    return server(call_timeout(command))
+    return where(call_timeout(access_options(with_server)))

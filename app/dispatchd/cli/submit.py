@@ -10,7 +10,7 @@ import click
 
 from dispatchd.cli.failures import EXIT_CODES
 from dispatchd.cli.job_end import at_most_option, interruptible, show_end, wait_for
-from dispatchd.cli.parameters import as_json, duration, label, server_options, time
+from dispatchd.cli.parameters import Server, as_json, duration, label, server_options, time
 
 if TYPE_CHECKING:
     from typing import IO
@@ -52,8 +52,7 @@ def submit(
     max_attempts: int | None,
     run_at: datetime | None,
     timeout: timedelta | None,
-    server: str,
-    call_timeout: timedelta,
+    server: Server,
     as_json: bool,
 ) -> None:
     """Submit a job and print its id.
@@ -77,7 +76,7 @@ def submit(
         "run_at": run_at,
         "timeout": timeout,
     }
-    with open_client(server, call_timeout) as client:
+    with open_client(server) as client:
         job = client.submit(job_type, data, **options)
         if waits:
             with interruptible(job.job_id):

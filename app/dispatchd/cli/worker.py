@@ -2,6 +2,7 @@
 
 import click
 
+from dispatchd.cli.access import Access, access_options, refusal_of
 from dispatchd.cli.failures import EXIT_CODES, CommandFailed, Mistaken
 from dispatchd.cli.parameters import address
 
@@ -18,6 +19,7 @@ from dispatchd.cli.parameters import address
 )
 @click.option("--worker-id", metavar="ID", help="Unique among living workers, in place of the one in the code.")
 @click.option("--concurrency", type=click.IntRange(1, 1_000), help="Tasks at once, in place of the number in the code.")
+@access_options
 @click.option(
     "--log-level",
     type=click.Choice(("debug", "info", "warning", "error"), case_sensitive=False),
@@ -25,11 +27,19 @@ from dispatchd.cli.parameters import address
     show_default=True,
     help="What is written to standard error.",
 )
-def worker(reference: str, gateway: str | None, worker_id: str | None, concurrency: int | None, log_level: str) -> None:
+def worker(
+    reference: str,
+    gateway: str | None,
+    worker_id: str | None,
+    concurrency: int | None,
+    log_level: str,
+    access: Access,
+) -> None:
     """Run a worker of your own.
 
     MODULE:WORKER names the Worker object in your code. The module is looked for in the current folder too. SIGTERM or
-    Ctrl-C lets running tasks finish; a second one stops at once.
+    Ctrl-C lets running tasks finish; a second one stops at once. A token and files for TLS that are given here take
+    the place of those in the code, and are read again when they change.
     """
     import logging
 
@@ -44,7 +54,8 @@ def worker(reference: str, gateway: str | None, worker_id: str | None, concurren
     loaded.target = gateway or loaded.target
     loaded.worker_id = worker_id or loaded.worker_id
     loaded.max_concurrency = concurrency or loaded.max_concurrency
+    loaded.use(token=access.token, tls=access.tls)
     try:
         loaded.run()
     except DispatchdError as exc:
-        raise CommandFailed(exc.message) from exc
+        raise refusal_of(exc, loaded.target, access) or CommandFailed(exc.message) from exc
