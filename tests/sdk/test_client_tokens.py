@@ -169,3 +169,8 @@ async def test_no_log_line_holds_the_token(
     assert sent(control_plane) == ["Bearer very-secret-1", "Bearer very-secret-2"]
     cause = raised.value.__cause__
     assert "very-secret" not in f"{caplog.text}{raised.value!r}{cause!r}{cause}"
+
+
+async def test_without_a_token_nothing_stands_between_a_call_and_grpc(client: AsyncClient) -> None:
+    assert client._open is not None
+    assert isinstance(client._open.channel, grpc.aio.Channel)

@@ -1,7 +1,9 @@
 """TLS of clients and workers: with files that fit, that don't, and that are replaced while they work."""
 
 import asyncio
+import re
 import ssl
+import sys
 import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -98,6 +100,7 @@ async def test_files_that_cannot_be_used_are_named(
             pass
     with pytest.raises(UnusableCertificate, match=str(file)), Client("127.0.0.1:1", tls=tls):
         pass
+    assert "dispatchd client" not in {thread.name for thread in threading.enumerate()}
     worker = Worker("127.0.0.1:1", tls=tls)
     Gate(worker)
     with pytest.raises(UnusableCertificate, match=str(file)):
@@ -226,6 +229,24 @@ async def test_token_and_tls_go_together(site: Site, authority: DevAuthority, fi
 
         async with serving(worker):
             assert await client.result(await client.submit(send, 1), send, timeout=30) == 2
+
+
+async def test_the_program_on_the_page_about_security_runs(site: Site, authority: DevAuthority, tmp_path: Path) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "security.md").read_text()
+    [program] = re.findall(r"^```python\n(.*?)^```$", page, re.M | re.S)
+    authority.client("client")
+    (tmp_path / "certs").symlink_to(authority.folder)
+    (tmp_path / "token").write_text(token("ann", "submitter"))
+    async with TlsRole(site, Role.CONTROL_PLANE, authority, **AUTH) as plane:
+        process = await asyncio.create_subprocess_exec(
+            sys.executable,
+            "-c",
+            program.replace("localhost:8080", plane.address),
+            cwd=tmp_path,
+            stdout=asyncio.subprocess.PIPE,
+        )
+        output, _ = await asyncio.wait_for(process.communicate(), 60)
+    assert output == b"pending\n"
 
 
 @asynccontextmanager

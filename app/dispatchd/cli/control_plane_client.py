@@ -42,7 +42,7 @@ def failure_of(error: "DispatchdError", server: Server) -> CommandFailed:
             encryption = (
                 "give --ca-file or --tls if it encrypts"
                 if server.access.tls is None
-                else "check that it encrypts, with a certificate for that name from the authority in --ca-file"
+                else "check that it encrypts, with a certificate for this name that fits --ca-file, and --cert-file"
             )
             return OutOfReach(
                 f"no answer from {server.address} ({error.message}): check that a control-plane runs there, or name "

@@ -25,19 +25,13 @@ _RECONNECT = [
 # A peer that vanished without a FIN is noticed within 40 s of a call. Calls last at most a minute, so a server with
 # gRPC's default ping policy never counts enough pings to object.
 _KEEPALIVE = [("grpc.keepalive_time_ms", 30_000), ("grpc.keepalive_timeout_ms", 10_000)]
-# Streams of one worker must not share a connection: the next one is meant to reach another gateway. Nor must channels
-# with new certificates use what was agreed on with the old ones.
+# Streams of one worker must not share a connection: the next one is meant to reach another gateway.
 _OWN_CONNECTION = [("grpc.use_local_subchannel_pool", 1)]
 
 
 def open_client_channel(target: str, credentials: grpc.ChannelCredentials | None) -> grpc.aio.Channel:
     """Return a channel for unary calls."""
     return _open(target, credentials, [*_SPREAD, *_RECONNECT, *_KEEPALIVE])
-
-
-def open_tls_client_channel(target: str, credentials: grpc.ChannelCredentials) -> grpc.aio.Channel:
-    """Return a channel for unary calls over connections that were made with these credentials and no older ones."""
-    return _open(target, credentials, [*_SPREAD, *_RECONNECT, *_KEEPALIVE, *_OWN_CONNECTION])
 
 
 def open_stream_channel(target: str, credentials: grpc.ChannelCredentials | None) -> grpc.aio.Channel:

@@ -14,7 +14,6 @@ from dispatchd.sdk.channel import (
     CallMetadata,
     checked_tls,
     open_client_channel,
-    open_tls_client_channel,
     to_call_metadata,
 )
 from dispatchd.sdk.client.operator import OperatorCalls
@@ -230,7 +229,7 @@ class AsyncClient:
         if self._tls is None:
             return open_client_channel(self.target, self._credentials)
         tls = await asyncio.to_thread(FollowedTls, self._tls)
-        return TlsChannel(partial(open_tls_client_channel, self.target), tls)
+        return TlsChannel(partial(open_client_channel, self.target), tls)
 
     def _opened(self) -> _Open:
         if self._open is None:

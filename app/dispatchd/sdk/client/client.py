@@ -189,7 +189,11 @@ class _Open:
         self.thread = LoopThread("dispatchd client")
         self.thread.start()
         self._holding = self.thread.submit(self._hold, "open client")
-        self._entered.result()
+        try:
+            self._entered.result()
+        except BaseException:
+            self.close()
+            raise
 
     def close(self) -> None:
         self._holding.cancel()

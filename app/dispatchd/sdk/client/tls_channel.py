@@ -78,6 +78,7 @@ class TlsChannel:
             await self._close_if_over(last)
 
     def _open(self) -> _Opened:
+        # Channels with different credentials share no connection, though they have one pool.
         credentials = self._tls.credentials
         return _Opened(self._open_channel(credentials), credentials)
 
