@@ -98,7 +98,7 @@ async def test_while_a_token_lasts_a_failure_to_renew_it_is_only_a_warning(caplo
     assert isinstance(raised.value.__cause__, ConnectionError)
 
 
-@pytest.mark.parametrize("token", [None, b"bytes", "", "Bearer x", "two words", "line\n", "größe"])
+@pytest.mark.parametrize("token", [None, b"bytes", "", "Bearer x", "two words", "line\n", "größe", "half \udce4"])
 async def test_what_a_function_returns_and_no_header_can_carry_is_refused_here(token: Any) -> None:
     with pytest.raises(Unauthenticated) as raised:
         await Issuer(token).source.current()
@@ -184,7 +184,13 @@ async def test_a_file_without_a_token_is_named(tmp_path: Path, content: bytes | 
 @pytest.mark.parametrize("make", [AsyncClient, Client, Worker])
 @pytest.mark.parametrize(
     ("token", "says"),
-    [("", "is empty"), ("Bearer secret", "leave that out"), ("a\nsecret", "line ends"), (7, "not int")],
+    [
+        ("", "is empty"),
+        ("Bearer secret", "leave that out"),
+        ("a\nsecret", "line ends"),
+        ("secret\udce4", "line ends"),
+        (7, "not int"),
+    ],
 )
 def test_a_token_that_can_be_none_is_a_mistake_at_once(make: Callable[..., object], token: Any, says: str) -> None:
     with pytest.raises(InvalidRequest, match=says) as raised:

@@ -55,7 +55,7 @@ def token_source(token: Token, home: asyncio.AbstractEventLoop | None = None) ->
     An async function runs in `home`, or else where the token is needed; a plain one in a thread.
     """
     if isinstance(token, str):
-        problem = _problem_of(token.encode())
+        problem = _problem_of(_bytes_of(token))
         if problem is not None:
             raise InvalidRequest(f"token {problem}", field="token")
         return FixedToken(token)
@@ -174,7 +174,7 @@ class AskedToken:
             raise Unauthenticated(f"there is no token: the function that returns it raised {_name(exc)}") from exc
         if not isinstance(token, str):
             raise Unauthenticated(f"there is no token: the function that returns it returned {_name(token)}, no string")
-        problem = _problem_of(token.encode())
+        problem = _problem_of(_bytes_of(token))
         if problem is not None:
             raise Unauthenticated(f"the token that the function returned {problem}")
         now, expires_at = self._now(), _expiry_of(token)
@@ -197,6 +197,11 @@ async def _answer_of(function: Callable[[], Any], home: asyncio.AbstractEventLoo
 
 async def _result_of(answer: Awaitable[Any]) -> Any:
     return await answer
+
+
+def _bytes_of(token: str) -> bytes:
+    # Whatever is in it: an error about its encoding would show it.
+    return token.encode("utf-8", "surrogatepass")
 
 
 def _problem_of(token: bytes) -> str | None:
