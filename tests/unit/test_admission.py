@@ -31,49 +31,47 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 def test_a_principal_has_so_many_streams_and_others_are_not_its_business(clock: Clock) -> None:
     admitted = Admission(streams=2, registrations_a_minute=100)
     for _ in range(2):
-        admitted.check(ANN)
-        admitted.opened(ANN)
+        admitted.enter(ANN)
     with pytest.raises(Overloaded, match="'ann' has 2 streams"):
-        admitted.check(ANN)
-    admitted.check(BOB)
+        admitted.enter(ANN)
+    admitted.enter(BOB)
     admitted.closed("ann")
-    admitted.check(ANN)
+    admitted.enter(ANN)
 
 
 def test_who_registers_again_and_again_waits_and_may_then_go_on(clock: Clock) -> None:
-    admitted = Admission(streams=10, registrations_a_minute=60)
+    admitted = Admission(streams=1_000, registrations_a_minute=60)
     for _ in range(60):
-        admitted.check(ANN)
+        admitted.enter(ANN)
     with pytest.raises(Overloaded, match="more than 60 times in a minute"):
-        admitted.check(ANN)
-    admitted.check(BOB)
+        admitted.enter(ANN)
+    admitted.enter(BOB)
     clock.now += 2.0
-    admitted.check(ANN)
-    admitted.check(ANN)
+    admitted.enter(ANN)
+    admitted.enter(ANN)
     with pytest.raises(Overloaded):
-        admitted.check(ANN)
+        admitted.enter(ANN)
     clock.now += 3600.0
     for _ in range(60):
-        admitted.check(ANN)
+        admitted.enter(ANN)
     with pytest.raises(Overloaded):
-        admitted.check(ANN)
+        admitted.enter(ANN)
 
 
 def test_without_tokens_nothing_is_counted(clock: Clock) -> None:
     admitted = Admission(streams=1, registrations_a_minute=1)
     for _ in range(10):
-        admitted.check(ANONYMOUS)
-        admitted.opened(ANONYMOUS)
+        admitted.enter(ANONYMOUS)
     admitted.closed("anonymous")
 
 
 def test_principals_that_have_gone_are_forgotten(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(admission, "_FORGET_ABOVE", 10)
     admitted = Admission(streams=5, registrations_a_minute=60)
-    admitted.check(ANN)
-    admitted.opened(ANN)
+    admitted.enter(ANN)
     for number in range(100):
         clock.now += 10.0
-        admitted.check(Identity(f"passer-by {number}", frozenset()))
+        admitted.enter(Identity(f"passer-by {number}", frozenset()))
+        admitted.closed(f"passer-by {number}")
     assert len(admitted._principals) <= 10
     assert admitted._principals["ann"].streams == 1

@@ -120,6 +120,9 @@ def test_production_refuses_a_secret_that_can_be_guessed(everything: dict[str, s
         ("postgresql://u:p@localhost/jobs", True),
         ("postgresql://u:p@/jobs?host=/run/postgresql", True),
         ("postgresql://u:p@/jobs?host=db", False),
+        ("postgresql://u:p@db/jobs?host=localhost", False),
+        ("postgresql://u:p@[::1],db/jobs", False),
+        ("postgresql:///jobs", False),
     ],
 )
 def test_production_wants_an_encrypted_way_to_another_machines_database(

@@ -105,6 +105,8 @@ def test_roles_come_from_three_claims(changes: dict[str, Any], roles: set[str]) 
         ({"aud": None}, "lacks the claim 'aud'"),
         ({"sub": None}, "lacks the claim 'sub'"),
         ({"sub": ""}, "'sub'"),
+        ({"sub": "a\0b"}, "'sub'"),
+        ({"sub": "a" * 201}, "'sub'"),
         ({"worker_id": ["w1"]}, "'worker_id'"),
         ({"exp": 10**30}, "."),
         ({"exp": "tomorrow"}, "."),
@@ -217,6 +219,12 @@ def test_no_more_than_a_thousand_tokens_are_remembered() -> None:
 def test_a_key_that_protects_nothing_is_refused(text: str, why: str) -> None:
     with pytest.raises(UnusableKey, match=why):
         public_keys(text)
+
+
+def test_a_key_in_pem_is_no_shared_secret_and_no_key_is_shown() -> None:
+    with pytest.raises(UnusableKey, match="PEM"):
+        shared_secret(pem(RSA))
+    assert SECRET not in repr(shared_secret(SECRET))
 
 
 def test_a_short_secret_is_refused_and_not_shown() -> None:

@@ -7,7 +7,7 @@ its curve, Ed25519 and Ed448 EdDSA.
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -22,6 +22,7 @@ from dispatchd.domain.errors import Unauthenticated
 LEEWAY = timedelta(seconds=10)
 """How far the clock of who made a token may be from ours."""
 LONGEST_TOKEN_BYTES = 8 * 1024
+LONGEST_SUBJECT = 200
 SHORTEST_SECRET_BYTES = 32
 SMALLEST_RSA_BITS = 2048
 _REMEMBERED = 1_000
@@ -40,7 +41,7 @@ class UnusableKey(Exception):
 class VerifyingKey:
     """A key with the algorithms that it is for."""
 
-    key: str | PublicKey
+    key: str | PublicKey = field(repr=False)
     algorithms: tuple[str, ...]
 
 
@@ -48,6 +49,8 @@ def shared_secret(secret: str) -> VerifyingKey:
     """The key of an installation that makes its own tokens. Raises UnusableKey if it is shorter than 32 bytes."""
     if len(secret.encode()) < SHORTEST_SECRET_BYTES:
         raise UnusableKey(f"it is shorter than {SHORTEST_SECRET_BYTES} bytes")
+    if "-----BEGIN" in secret:
+        raise UnusableKey("it is a key in PEM, which is no secret that two sides share")
     return VerifyingKey(secret, ("HS256",))
 
 
@@ -129,7 +132,7 @@ class TokenVerifier:
                 # Another key may fit; of several failures, one about the claims says more than one about the key.
                 if failure is None or not isinstance(exc, jwt.InvalidSignatureError | jwt.InvalidAlgorithmError):
                     failure = exc
-            except (ValueError, TypeError, RecursionError) as exc:
+            except (jwt.PyJWTError, ValueError, TypeError, RecursionError) as exc:
                 failure = jwt.DecodeError(f"it can't be read ({type(exc).__name__})")
         raise Unauthenticated(self._what_is_wrong(failure)) from failure
 
@@ -161,8 +164,8 @@ def has_expired(identity: Identity) -> bool:
 
 def _identity(claims: Mapping[str, Any]) -> Identity:
     subject, worker_id, expires = claims["sub"], claims.get("worker_id"), claims["exp"]
-    if not isinstance(subject, str) or not subject:
-        raise Unauthenticated("the claim 'sub' of the token is empty")
+    if not isinstance(subject, str) or not 1 <= len(subject) <= LONGEST_SUBJECT or not subject.isprintable():
+        raise Unauthenticated(f"the claim 'sub' of the token is not 1 to {LONGEST_SUBJECT} printable characters")
     if worker_id is not None and not isinstance(worker_id, str):
         raise Unauthenticated("the claim 'worker_id' of the token is no string")
     try:

@@ -89,8 +89,7 @@ def check_worker_id(identity: Identity, worker_id: str, *, by_certificate: bool 
     if identity.has_token and not identity.roles & (_CONNECT - {AccessRole.WORKER}):
         for named in (identity.subject, identity.worker_id):
             if named is not None and named != worker_id:
-                raise PermissionDenied(
-                    f"this token is for worker {named!r}, not for {worker_id!r}: register under its own id"
-                )
+                # Without the other id: it may come from the database, and is not the caller's to know.
+                raise PermissionDenied(f"this token is for worker {named!r} alone: register under its own id")
     if by_certificate and worker_id not in identity.certificate_names:
         raise PermissionDenied(f"the client certificate does not name the worker {worker_id!r}")

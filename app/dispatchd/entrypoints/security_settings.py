@@ -172,14 +172,25 @@ def _is_private(database_url: str) -> bool:
     try:
         parts = urlsplit(database_url)
         options = parse_qs(parts.query)
-        hosts = [host for text in options.get("host", [parts.hostname or ""]) for host in text.split(",")]
     except ValueError:
         return True  # Another message says that it can't be taken apart.
-    return options.get("sslmode", [""])[-1] in _ENCRYPTED_SSL_MODES or all(_is_local(host) for host in hosts)
+    if options.get("sslmode", [""])[-1] in _ENCRYPTED_SSL_MODES:
+        return True
+    # The driver prefers hosts before the path to those in the query; without either it asks the environment.
+    before_the_path = parts.netloc.rpartition("@")[2].split(",") if parts.netloc.rpartition("@")[2] else []
+    hosts = [_without_port(host) for host in before_the_path]
+    hosts += [host for text in options.get("host", []) for host in text.split(",")]
+    return bool(hosts) and all(_is_local(host) for host in hosts)
+
+
+def _without_port(host: str) -> str:
+    if host.startswith("["):
+        return host[1:].partition("]")[0]
+    return host.partition(":")[0]
 
 
 def _is_local(host: str) -> bool:
-    if host in ("", "localhost") or host.startswith("/"):
+    if host == "localhost" or host.startswith("/"):
         return True
     try:
         return ipaddress.ip_address(host).is_loopback

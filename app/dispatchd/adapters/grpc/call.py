@@ -9,7 +9,7 @@ import logging
 import random
 import time
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import Protocol
 
@@ -32,7 +32,7 @@ class Call:
     """A call as a handler sees it; the handler notes what the audit line should name."""
 
     method: str
-    metadata: Mapping[str, str]
+    metadata: Mapping[str, str] = field(repr=False)
     peer: str
     certificate_names: tuple[str, ...] = ()
     """The subject alternative names of the client certificate."""
@@ -75,6 +75,16 @@ class CallPipeline:
         identity = self._authenticator.identify(call.metadata.get(AUTHORIZATION))
         call.identity = replace(identity, certificate_names=call.certificate_names)
         check_may_call(call.identity, call.method)
+
+    def admitted(self, call: Call) -> Status | None:
+        """For what a library serves: None if the caller may, else the status of the refusal; either is audited."""
+        status = None
+        try:
+            self.begin(call)
+        except DispatchdError as exc:
+            status = status_of(exc)
+        self.end(call, StatusCode.OK if status is None else status.code, 0.0, is_stream=True)
+        return status
 
     async def answer(self, handler: Handler, call: Call, request: bytes) -> bytes | Status:
         """The handler's bytes, or the status of its error."""

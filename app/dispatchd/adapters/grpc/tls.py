@@ -61,21 +61,22 @@ class _Reloader:
         self._files = files
         self._lock = threading.Lock()
         self.pem = _read(files)
-        self._seen = self.pem
+        self._trouble = ""
 
     def changed(self) -> "grpc.ServerCertificateConfiguration | None":
         """The new configuration, or None while nothing has changed. gRPC keeps the last one that it was given."""
         with self._lock:
             try:
-                pem = _load(self._files)
-                if pem == self._seen:
+                if _load(self._files) == self.pem:
                     return None
-                self._seen = pem
-                _check(self._files)
+                pem = _read(self._files)
             except (OSError, UnusableCertificate) as exc:
-                _log.warning("the new TLS certificate can't be used, the old one stays: %s", exc)
+                # Once for each kind of trouble: whoever connects decides how often this is asked.
+                if str(exc) != self._trouble:
+                    _log.warning("the new TLS certificate can't be used, the old one stays: %s", exc)
+                self._trouble = str(exc)
                 return None
-            self.pem = pem
+            self.pem, self._trouble = pem, ""
             _log.info("TLS certificate reloaded", extra={"file": str(self._files.certificate)})
             return _configuration(pem)
 
@@ -86,6 +87,8 @@ def _read(files: TlsFiles) -> _Pem:
     except OSError as exc:
         raise UnusableCertificate(str(exc)) from exc
     _check(files)
+    if _load(files) != pem:
+        raise UnusableCertificate(f"{files.certificate} and what belongs to it are being replaced")
     return pem
 
 

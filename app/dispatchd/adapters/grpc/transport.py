@@ -16,7 +16,7 @@ from dispatchd.adapters.grpc.status import Status, StatusCode, status_of
 from dispatchd.adapters.grpc.wire import parse
 from dispatchd.adapters.grpc.worker_service import ByteStream, StreamGone
 from dispatchd.domain import limits
-from dispatchd.domain.errors import DispatchdError, InvalidRequest
+from dispatchd.domain.errors import InvalidRequest
 
 CONCURRENT_CALLS = 25_000
 _LONGEST_CALL_MS = 75_000
@@ -146,10 +146,10 @@ class GrpcServer:
         servicer = reflection.ReflectionServicer(names)
 
         async def info(messages: AsyncIterator[bytes], context: Context) -> AsyncIterator[bytes]:
-            try:
-                self._pipeline.begin(_call("ServerReflection.ServerReflectionInfo", context))
-            except DispatchdError as exc:
-                _refuse(context, status_of(exc))
+            call = _call("ServerReflection.ServerReflectionInfo", context)
+            status = self._pipeline.admitted(call)
+            if status is not None:
+                _refuse(context, status)
                 return
             async for data in messages:
                 request = _parsed(reflection_pb2.ServerReflectionRequest, data, context)

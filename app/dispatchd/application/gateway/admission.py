@@ -29,8 +29,8 @@ class Admission:
         self._a_minute = registrations_a_minute
         self._principals: dict[str, _Principal] = {}
 
-    def check(self, identity: Identity) -> None:
-        """Counts a registration. Raises Overloaded beyond a bound."""
+    def enter(self, identity: Identity) -> None:
+        """Counts a registration, and a stream until it is `closed`. Raises Overloaded beyond a bound."""
         if not identity.has_token:
             return
         principal = self._principal(identity.subject)
@@ -39,14 +39,10 @@ class Admission:
         if principal.left < 1:
             raise Overloaded(f"{identity.subject!r} has registered more than {self._a_minute} times in a minute")
         principal.left -= 1
-
-    def opened(self, identity: Identity) -> None:
-        """A stream of this principal is open."""
-        if identity.has_token:
-            self._principal(identity.subject).streams += 1
+        principal.streams += 1
 
     def closed(self, subject: str) -> None:
-        """A stream of this principal has ended."""
+        """A stream of this principal has ended, or did not get a session."""
         if subject in self._principals:
             self._principals[subject].streams -= 1
 

@@ -125,12 +125,12 @@ class WorkerStreams:
             raise Unavailable(f"{_STOPPING}: connect again")
         if len(self._sessions) >= self._most_sessions:
             raise Overloaded(f"this worker-gateway has {self._most_sessions} streams already")
-        registration = first if isinstance(first, Registration) else await self._registration_of(first)
-        check_registration(registration)
-        access.check_worker_id(identity, registration.worker_id, by_certificate=self._worker_certificates)
-        self._admission.check(identity)
-        session = await self._open(registration, identity.subject, peer)
-        self._admission.opened(identity)
+        self._admission.enter(identity)
+        try:
+            session = await self._admitted(first, identity, peer)
+        except BaseException:
+            self._admission.closed(identity.subject)
+            raise
         try:
             if isinstance(first, Registration):
                 session.outbox.send(session.lease_ack("registered"))
@@ -141,6 +141,12 @@ class WorkerStreams:
             raise
         self._wake()
         return session
+
+    async def _admitted(self, first: Inbound, identity: Identity, peer: str) -> WorkerSession:
+        registration = first if isinstance(first, Registration) else await self._registration_of(first)
+        check_registration(registration)
+        access.check_worker_id(identity, registration.worker_id, by_certificate=self._worker_certificates)
+        return await self._open(registration, identity.subject, peer)
 
     async def _registration_of(self, first: Inbound) -> Registration:
         """What the registry says of a worker that goes on without a registration."""
