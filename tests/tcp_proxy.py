@@ -62,6 +62,11 @@ class TcpProxy:
         self._lets_go.clear()
 
     @property
+    def open(self) -> int:
+        """How many connections pass through it now."""
+        return len(self._writers) // 2
+
+    @property
     def holds(self) -> bool:
         """Whether `hold_once_before` has come into effect."""
         return self._held_answer is None and not self._lets_go.is_set()

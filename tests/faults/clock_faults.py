@@ -16,6 +16,7 @@ JUMPS_S = (3_600, -3_600, 0)
 WRONG_S = 5.0
 # libfaketime looks at its file once a second.
 JUMP_PAUSE_S = 2.0
+MOVE_S = 1.5
 _TARGETS = {
     "control_plane": Role.CONTROL_PLANE,
     "scheduler_leader": Role.SCHEDULER,
@@ -57,20 +58,29 @@ async def _jump(role: Role, site: FaultSite, fault: str) -> None:
 
 @asynccontextmanager
 async def _wrong_clock(role: Role, offset_s: int, site: FaultSite, fault: str) -> AsyncIterator[Path]:
-    names = [process.name for process in site.of_role(role)]
-    if role is Role.SCHEDULER:
-        leader = await site.leader()
-        names.sort(key=lambda name: name != leader)
-    async with site.alone_with(*names) as name:
+    async with site.alone_with(*await site.busiest(role)) as name:
         with site.broken(KIND_OF[role], name, fault):
             process = site.roles[name]
             clock = site.folder / f"{name}.clock"
             _set(clock, offset_s)
             await _start_again(process, clock)
+            await _send_all_to(name, role, site)
             try:
                 yield clock
             finally:
                 await _start_again(process, None)
+
+
+async def _send_all_to(name: str, role: Role, site: FaultSite) -> None:
+    """Refuses connections to the other process until all that it had are at this one."""
+    if role is Role.SCHEDULER:
+        return
+    others = [site.grpc_proxies[other.name] for other in site.of_role(role) if other.name != name]
+    for proxy in others:
+        proxy.refuse()
+    await asyncio.sleep(MOVE_S)
+    for proxy in others:
+        proxy.accept_again()
 
 
 async def _start_again(process: RoleUnderFaults, clock: Path | None) -> None:

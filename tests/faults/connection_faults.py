@@ -124,19 +124,14 @@ def _fault(name: str, says: str, target: str, make: Callable[[FaultSite, str], A
     return Fault(name, says, target, make, name in _PAIRED)
 
 
-async def _process_name(site: FaultSite, role: Role) -> str:
-    leader = await site.leader() if role is Role.SCHEDULER else None
-    return leader or site.of_role(role)[0].name
-
-
 async def _of_process(role: Role, act: Break, site: FaultSite, fault: str) -> None:
-    name = await _process_name(site, role)
+    name = (await site.busiest(role))[0]
     with site.broken(KIND_OF[role], f"{name} to postgres", fault):
         await act([site.postgres_proxies[name]])
 
 
 async def _redis_of_process(role: Role, act: Break, site: FaultSite, fault: str) -> None:
-    name = await _process_name(site, role)
+    name = (await site.busiest(role))[0]
     with site.broken(KIND_OF[role], f"{name} to redis", fault):
         await act([site.redis_proxies[name]])
 

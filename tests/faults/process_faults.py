@@ -144,25 +144,17 @@ Find = Callable[[FaultSite], AbstractAsyncContextManager[Victim]]
 
 
 @asynccontextmanager
-async def _leader(site: FaultSite) -> AsyncIterator[Victim]:
-    schedulers = [each.name for each in site.of_role(Role.SCHEDULER)]
-    leader = await site.leader()
-    async with site.alone_with(*sorted(schedulers, key=lambda name: name != leader)) as name:
-        yield RoleVictim(site, site.roles[name])
-
-
-@asynccontextmanager
 async def _standby(site: FaultSite) -> AsyncIterator[Victim]:
-    schedulers = [each.name for each in site.of_role(Role.SCHEDULER)]
-    leader = await site.leader()
-    async with site.alone_with(*sorted(schedulers, key=lambda name: name == leader)) as name:
+    async with site.alone_with(*reversed(await site.busiest(Role.SCHEDULER))) as name:
         yield RoleVictim(site, site.roles[name])
 
 
 def _role(role: Role) -> Find:
+    """The leader, or the process with most connections."""
+
     @asynccontextmanager
     async def find(site: FaultSite) -> AsyncIterator[Victim]:
-        async with site.alone_with(*(each.name for each in site.of_role(role))) as name:
+        async with site.alone_with(*await site.busiest(role)) as name:
             yield RoleVictim(site, site.roles[name])
 
     return find
@@ -190,7 +182,7 @@ async def _postgres(site: FaultSite) -> AsyncIterator[Victim]:
 
 
 TARGETS: dict[str, Find] = {
-    "scheduler_leader": _leader,
+    "scheduler_leader": _role(Role.SCHEDULER),
     "scheduler_standby": _standby,
     "worker": _worker("raw-1"),
     "sdk_worker": _worker("sdk-1"),

@@ -95,6 +95,14 @@ class FaultSite:
         """Both processes of a role."""
         return [process for process in self.roles.values() if process.role is role]
 
+    async def busiest(self, role: Role) -> list[str]:
+        """The names of a role's processes: the leader first, or the one with most connections of clients or workers."""
+        names = [process.name for process in self.of_role(role)]
+        if role is Role.SCHEDULER:
+            leader = await self.leader()
+            return sorted(names, key=lambda name: name != leader)
+        return sorted(names, key=lambda name: -self.grpc_proxies[name].open)
+
     async def leader(self) -> str | None:
         """The name of the scheduler that has the leader lock, or None if nobody has or Redis does not say."""
         owner = await self._leader_owner()
@@ -197,7 +205,9 @@ class FaultSite:
         async with asyncio.timeout(within_s), AsyncClient(self.target(Role.CONTROL_PLANE)) as client:
             while True:
                 with suppress(DispatchdError):
-                    job = await client.submit("faults.work", {"number": 0}, priority=9, call_timeout=within_s)
+                    job = await client.submit(
+                        "faults.work", {"number": 0}, priority=9, max_attempts=1, call_timeout=within_s
+                    )
                     await client.wait(job, timeout=within_s)
                     return loop.time() - began
                 await asyncio.sleep(0.1)
@@ -313,11 +323,17 @@ async def running_site(folder: Path) -> AsyncIterator[FaultSite]:
         try:
             yield site
         finally:
-            for task in tasks:
-                task.cancel()
-            for result in await asyncio.gather(*tasks, return_exceptions=True):
-                if isinstance(result, Exception):
-                    site.remarks.append(f"a watch failed: {result!r}")
+            await _end(tasks)
+            site.remarks += [f"a watch failed: {task.exception()!r}" for task in tasks if not task.cancelled()]
+
+
+async def _end(tasks: "list[asyncio.Task[None]]") -> None:
+    """Cancels until all have ended: before Python 3.12 a library's `asyncio.wait_for` may swallow a cancel."""
+    pending = set(tasks)
+    while pending:
+        for task in pending:
+            task.cancel()
+        _, pending = await asyncio.wait(pending, timeout=0.1)
 
 
 async def _make_roles(site: FaultSite, stack: AsyncExitStack) -> None:
