@@ -30,7 +30,7 @@ from dispatchd.entrypoints.role_process import RoleFailed, RoleProcess
 from dispatchd.entrypoints.settings import Role
 from faults.events import FaultBegan, FaultEnded, FaultKind, LeaderSeen, LedgerRole
 from faults.ledger import SUFFIX, LedgerWriter, now_ns
-from faults.recorders import RecorderFailed, Recorders
+from faults.recorders import RecorderFailed, Recorders, inherited_path
 from faults.small_disk import SmallDisk
 from tcp_proxy import TcpProxy, proxy_to
 
@@ -341,11 +341,15 @@ async def _make_roles(site: FaultSite, stack: AsyncExitStack) -> None:
         for name in (f"{role.value}-1", f"{role.value}-2"):
             postgres = site.postgres_proxies[name] = await stack.enter_async_context(proxy_to(site.postgres.address))
             redis = site.redis_proxies[name] = await stack.enter_async_context(proxy_to(site.valkey.address))
-            environ = ROLES_ENVIRON | {
-                "DATABASE_URL": site.postgres.url.replace(f":{site.postgres.port}/", f":{postgres.port}/"),
-                "REDIS_ADDRESS": f"127.0.0.1:{redis.port}",
-                "REDIS_PASSWORD": site.redis_password,
-            }
+            environ = (
+                ROLES_ENVIRON
+                | inherited_path()
+                | {
+                    "DATABASE_URL": site.postgres.url.replace(f":{site.postgres.port}/", f":{postgres.port}/"),
+                    "REDIS_ADDRESS": f"127.0.0.1:{redis.port}",
+                    "REDIS_PASSWORD": site.redis_password,
+                }
+            )
             grpc_port = None if role is Role.SCHEDULER else free_port()
             process = RoleUnderFaults(role, name, environ, grpc_port, free_port(), site.log)
             if grpc_port is not None:
