@@ -50,6 +50,7 @@ async def run(kind: str, *, seed: int, minutes: float | None, only: str | None, 
     async with running_site(folder / "look") as site:
         has_small_disk = site.disk.is_small
         circumstances = await describe(site)
+    shutil.rmtree(folder / "look", ignore_errors=True)
     faults = available(has_small_disk=has_small_disk)
     names = [name for name in faults if only is None or name in only.split(",")]
     left_out = sorted(FAULTS.keys() - faults.keys())

@@ -45,6 +45,8 @@ POSTGRES_SETTINGS = {"fsync": "off", "full_page_writes": "off", "max_connections
 LEADER_KEY = "dispatchd:scheduler:leader:local"
 RATE_PER_S = 25.0
 BURST = ("--rate-per-s", "60", "--duration-s", "3", "--linger-s", "0.1", "--looks-per-s", "5")
+# Long enough that every worker holds some executions when it is hit.
+HABITS = ("--slots", "16", "--work-s", "0.4")
 STOP_ROLE_S = 12.0
 ENDS_WITHIN_S = 60.0
 _LEADER_POLL_S = 0.05
@@ -169,6 +171,8 @@ class FaultSite:
         count = self._starts[worker_id] = self._starts.get(worker_id, 0) + 1
         name = worker_id if count == 1 else f"{worker_id}.{count}"
         options = ["--worker-id", worker_id, "--seed", str(seed + count)]
+        if not worker_id.startswith("scarce"):
+            options += HABITS
         if worker_id.startswith("sdk"):
             self.recorders.start("sdk_worker", name, "--gateway", self.target(Role.WORKER_GATEWAY), *options)
             return
@@ -184,7 +188,7 @@ class FaultSite:
 
     def start_load(self, seed: int) -> None:
         """Starts workers and submitters."""
-        for number, worker_id in enumerate(("raw-1", "raw-2", "sdk-1", "sdk-2", "scarce-1")):
+        for number, worker_id in enumerate(("raw-1", "raw-2", "raw-3", "sdk-1", "sdk-2", "scarce-1")):
             self.start_worker(worker_id, seed + 100 * number)
         target = ("--target", self.target(Role.CONTROL_PLANE))
         for number in (1, 2):
