@@ -1,6 +1,7 @@
 # The verbs of this project; `make help` lists them. Needed: Python 3.11 or newer with venv, make, git and PyPI.
 
 PYTHON ?= python3
+MINUTES ?= 10
 UV_VERSION := 0.13.9
 UV := .venv-tools/uv-$(UV_VERSION)/bin/uv
 BIN := .venv/bin
@@ -10,7 +11,7 @@ export UV_PYTHON_DOWNLOADS := never
 unexport VIRTUAL_ENV UV_PYTHON UV_PROJECT_ENVIRONMENT PYTHONPATH PYTHONHOME
 
 .DEFAULT_GOAL := help
-.PHONY: help setup dev demo test bench fmt fmt-check lint types layers proto proto-check unit build wheel-check clean
+.PHONY: help setup dev demo test bench faults fmt fmt-check lint types layers proto proto-check unit build wheel-check clean
 
 help: ## List the verbs
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
@@ -27,6 +28,11 @@ demo: setup ## Audit the integrity of this Python environment with thousands of 
 
 bench: setup ## Measure throughput and latency beside pgbench; writes evidence/performance/
 	$(BIN)/python -m perf.bench
+
+faults: setup ## Kill, stop and cut off real processes: all singles, all pairs, then by chance for MINUTES=10; [SEED=…]
+	PYTHONPATH=tests $(BIN)/python -m faults.run singles $(if $(SEED),--seed $(SEED))
+	PYTHONPATH=tests $(BIN)/python -m faults.run pairs $(if $(SEED),--seed $(SEED))
+	PYTHONPATH=tests $(BIN)/python -m faults.run random --minutes $(MINUTES) $(if $(SEED),--seed $(SEED))
 
 test: setup fmt-check lint types layers proto-check unit ## Check formatting, lint, types, layers and the contract, then run all tests
 

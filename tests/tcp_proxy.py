@@ -19,6 +19,7 @@ class TcpProxy:
         self._cut_answer: Callable[[bytes], bool] | None = None
         self._held_answer: Callable[[bytes], bool] | None = None
         self._lets_go = asyncio.Event()
+        self._delay_s = 0.0
         self.connections = 0
         self.port = 0
         self.cuts = 0
@@ -31,6 +32,10 @@ class TcpProxy:
         """Passes on what it held back, and everything after."""
         self._hears.set()
         self._lets_go.set()
+
+    def delay(self, delay_s: float) -> None:
+        """Holds every piece of data so long before it passes it on, in both directions; 0 ends that."""
+        self._delay_s = delay_s
 
     def refuse(self) -> None:
         """Breaks every connection, and each new one at once."""
@@ -55,6 +60,11 @@ class TcpProxy:
         """Goes deaf on one connection: the one with the first answer for which `is_it` is true, which is held back."""
         self._held_answer = is_it
         self._lets_go.clear()
+
+    @property
+    def open(self) -> int:
+        """How many connections pass through it now."""
+        return len(self._writers) // 2
 
     @property
     def holds(self) -> bool:
@@ -86,6 +96,8 @@ class TcpProxy:
     async def _pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, is_answer: bool) -> None:
         while data := await reader.read(_CHUNK):
             await self._hears.wait()
+            if self._delay_s:
+                await asyncio.sleep(self._delay_s)
             if is_answer and self._cut_answer is not None and self._cut_answer(data):
                 self._cut_answer = None
                 self.cuts += 1

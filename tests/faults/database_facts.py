@@ -20,7 +20,8 @@ from jobs j
 order by j.job_id
 """
 _EXECUTIONS = """
-select e.execution_id, e.job_id, e.attempt, e.delivery, e.state, e.end_reason, e.worker_id, e.claimed_at, e.finished_at
+select e.execution_id, e.job_id, e.attempt, e.delivery, e.state, e.end_reason, e.worker_id, e.claimed_at, e.finished_at,
+    e.due_at
 from executions e
 order by e.job_id, e.delivery
 """
@@ -40,7 +41,7 @@ class JobFact:
 
 @dataclass(frozen=True, slots=True)
 class ExecutionFact:
-    """A row of `executions`. `claimed_ns` and `finished_ns` are on CLOCK_MONOTONIC."""
+    """A row of `executions`. The times are on CLOCK_MONOTONIC; `due_ns` is when it may be claimed first."""
 
     execution_id: str
     job_id: str
@@ -51,6 +52,7 @@ class ExecutionFact:
     worker_id: str | None
     claimed_ns: int | None
     finished_ns: int | None
+    due_ns: int = 0
 
 
 @dataclass(frozen=True)
@@ -113,6 +115,7 @@ def _execution(row: "asyncpg.Record", epoch_ns: int) -> ExecutionFact:
         row["worker_id"],
         None if claimed_at is None else epoch_ns + _since_epoch_ns(claimed_at),
         None if finished_at is None else epoch_ns + _since_epoch_ns(finished_at),
+        epoch_ns + _since_epoch_ns(row["due_at"]),
     )
 
 

@@ -6,7 +6,7 @@ a process that is killed in between never claims more than it could know.
 
     clients   Submitted ─► SubmitAcked | SubmitFailed          JobSeen          RedriveAsked ─► RedriveAnswered
     workers   RegistrationSent ─► LeaseAcked      Assigned ─► ResultSent | GaveBack ─► ResultAcked | GiveBackAcked
-    handlers  HandlerBegan ─► HandlerEnded                     faults           FaultBegan ─► FaultEnded
+    handlers  HandlerBegan ─► HandlerEnded                     faults  FaultBegan ─► FaultEnded  LeaderSeen
 """
 
 from dataclasses import dataclass
@@ -280,11 +280,12 @@ class HandlerEnded:
 
 @dataclass(frozen=True, slots=True)
 class FaultBegan:
-    """A fault is about to be made. `target` names the process or connection, for people."""
+    """A fault is about to be made. `target` names the process or connection, `fault` is a name of the registry."""
 
     at_ns: int
     kind: FaultKind
     target: str
+    fault: str = ""
     event: Literal["fault_began"] = "fault_began"
 
 
@@ -296,6 +297,15 @@ class FaultEnded:
     kind: FaultKind
     target: str
     event: Literal["fault_ended"] = "fault_ended"
+
+
+@dataclass(frozen=True, slots=True)
+class LeaderSeen:
+    """The leader lock has another owner than before; `owner` is empty if nobody has it."""
+
+    at_ns: int
+    owner: str
+    event: Literal["leader_seen"] = "leader_seen"
 
 
 Event = Annotated[
@@ -320,6 +330,7 @@ Event = Annotated[
     | HandlerBegan
     | HandlerEnded
     | FaultBegan
-    | FaultEnded,
+    | FaultEnded
+    | LeaderSeen,
     Field(discriminator="event"),
 ]

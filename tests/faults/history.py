@@ -60,6 +60,7 @@ class FaultWindow:
     target: str
     begin_ns: int
     end_ns: int
+    fault: str = ""
 
 
 class History:
@@ -143,7 +144,7 @@ class History:
             began = told.event
             of_target = ends.get((began.kind, began.target), [])
             end_ns = of_target.pop(0) if of_target else FOREVER_NS
-            windows.append(FaultWindow(began.kind, began.target, began.at_ns, end_ns))
+            windows.append(FaultWindow(began.kind, began.target, began.at_ns, end_ns, began.fault))
         return windows
 
     def _fault_ends(self) -> Mapping[tuple[FaultKind, str], Sequence[int]]:

@@ -1,6 +1,7 @@
 """Starts, signals and ends the recording processes of a run; each writes a ledger and a log of its own."""
 
 import asyncio
+import os
 import signal
 import subprocess
 import sys
@@ -13,6 +14,11 @@ from faults.ledger import SUFFIX
 TESTS = str(Path(__file__).parents[1])
 STOP_S = 8.0
 LONGEST_S = 600.0
+
+
+def inherited_path() -> dict[str, str]:
+    """The caller's PYTHONPATH, if it is set, so that every process runs the same code as this one."""
+    return {"PYTHONPATH": os.environ["PYTHONPATH"]} if "PYTHONPATH" in os.environ else {}
 
 
 class RecorderFailed(Exception):
@@ -42,7 +48,7 @@ class Recorders:
             self._processes[name] = spawn(
                 [*command, *options],
                 death_signal=signal.SIGKILL,
-                environ={"PYTHONPATH": TESTS},
+                environ={"PYTHONPATH": os.pathsep.join([TESTS, *inherited_path().values()])},
                 stdout=log,
             )
 

@@ -19,6 +19,7 @@ from faults.events import (
     HandlerEnd,
     HandlerEnded,
     JobSeen,
+    LeaderSeen,
     LeaseAcked,
     LedgerRole,
     Opened,
@@ -138,9 +139,13 @@ class WorkerTeller(_Teller):
 class NemesisTeller(_Teller):
     """What was broken on purpose."""
 
-    def breaks(self, kind: FaultKind, at: float, until: float | None) -> Self:
-        self.say(FaultBegan(ns(at), kind, kind.value))
-        return self if until is None else self.say(FaultEnded(ns(until), kind, kind.value))
+    def breaks(self, kind: FaultKind, at: float, until: float | None, *, target: str = "", fault: str = "") -> Self:
+        target = target or kind.value
+        self.say(FaultBegan(ns(at), kind, target, fault))
+        return self if until is None else self.say(FaultEnded(ns(until), kind, target))
+
+    def sees_leader(self, owner: str, at: float) -> Self:
+        return self.say(LeaderSeen(ns(at), owner))
 
 
 class Story:
@@ -158,6 +163,11 @@ class Story:
         file = f"{name}{process}.ledger"
         opened = Opened(0, LedgerRole.RAW_WORKER, name, f"p-{file}")
         return self._workers.setdefault(file, WorkerTeller(file, opened))
+
+    def sdk_worker(self, name: str) -> WorkerTeller:
+        """The ledger of a worker with the SDK."""
+        file = f"{name}.ledger"
+        return self._workers.setdefault(file, WorkerTeller(file, Opened(0, LedgerRole.SDK_WORKER, name, f"p-{file}")))
 
     def job(
         self, job: str, state: JobState = JobState.SUCCEEDED, *, key: str = "", priority: int = 0, max_attempts: int = 3
@@ -177,6 +187,7 @@ class Story:
         delivery: int = 1,
         claimed: float | None = None,
         finished: float = END_S,
+        due: float = 0.0,
     ) -> Self:
         """An execution in the database; `end` is a key of `_END_OF`."""
         state, reason = _END_OF[end]
@@ -190,6 +201,7 @@ class Story:
             worker,
             None if claimed is None else ns(claimed),
             ns(finished),
+            ns(due),
         )
         return self
 
