@@ -184,7 +184,7 @@ async def test_the_worker_shows_its_token_and_certificate_in_place_of_those_in_t
         for given, says in (
             ({}, "asks for a token (worker mailer was refused: the token can't be read"),
             ({"DISPATCHD_TOKEN": token("mailer", "viewer")}, "needs one of the roles"),
-            ({"DISPATCHD_TOKEN": token("printer", "worker")}, "this token is for worker 'printer', not for 'mailer'"),
+            ({"DISPATCHD_TOKEN": token("printer", "worker")}, "this token is for worker 'printer' alone"),
         ):
             code, text = await run(worker_command(gateway.address), tmp_path, given)
             assert code == 1
