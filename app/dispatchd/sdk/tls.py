@@ -60,26 +60,39 @@ class FollowedTls:
     def __init__(self, tls: Tls):
         self._tls = tls
         self._system_authorities = _system_authorities() if tls.ca_file is None else None
-        self._seen = _load(tls)
-        _check(tls)
-        self.credentials = self._credentials_of(self._seen)
+        self._pem = _fitting(tls)
+        self._trouble: tuple[_Pem | None, str] | None = None
+        self.credentials = self._credentials_of(self._pem)
 
     def look(self) -> None:
         """Replace the credentials if the files have changed and fit. Reads files: call it in a thread."""
+        found = None
         try:
-            pem = _load(self._tls)
-            if pem == self._seen:
+            found = _load(self._tls)
+            if found == self._pem:
                 return
-            self._seen = pem
-            _check(self._tls)
+            pem = _fitting(self._tls)
         except UnusableCertificate as error:
-            logger.warning("the new TLS files can't be used, and the old ones go on: %s", error)
+            # Said once; the files are tried again at every look all the same, for it may have been a moment's trouble.
+            if (found, str(error)) != self._trouble:
+                logger.warning("the new TLS files can't be used, and the old ones go on: %s", error)
+            self._trouble = found, str(error)
             return
+        self._pem, self._trouble = pem, None
         self.credentials = self._credentials_of(pem)
         logger.info("the TLS files have changed; new connections use them")
 
     def _credentials_of(self, pem: _Pem) -> grpc.ChannelCredentials:
         return grpc.ssl_channel_credentials(pem.authority or self._system_authorities, pem.key, pem.certificate)
+
+
+def _fitting(tls: Tls) -> _Pem:
+    """Read the files so that what was checked is what is used."""
+    pem = _load(tls)
+    _check(tls)
+    if _load(tls) != pem:
+        raise UnusableCertificate("the TLS files are being replaced at this moment")
+    return pem
 
 
 def _load(tls: Tls) -> _Pem:

@@ -70,7 +70,8 @@ class CallPipeline:
         if len(call.metadata) > limits.HEADERS:
             raise InvalidRequest("", f"a call may have {limits.HEADERS} headers, this one has {len(call.metadata)}")
         if self._authenticator is None:
-            call.identity = replace(ANONYMOUS, certificate_names=call.certificate_names)
+            if call.certificate_names:
+                call.identity = replace(ANONYMOUS, certificate_names=call.certificate_names)
             return
         identity = self._authenticator.identify(call.metadata.get(AUTHORIZATION))
         call.identity = replace(identity, certificate_names=call.certificate_names)
