@@ -20,7 +20,7 @@ from lifecycle.worker_steps import WorkerSteps
 from stores import open_stores, sql
 
 EXAMPLES = int(os.environ.get("LIFECYCLE_EXAMPLES", "40"))
-STEPS = int(os.environ.get("LIFECYCLE_STEPS", "50"))
+STEPS = int(os.environ.get("LIFECYCLE_STEPS", "40"))
 
 
 class Lives(JobSteps, WorkerSteps, RegionSteps):
@@ -37,7 +37,7 @@ def test_every_life_of_a_job_is_one_that_the_domain_allows(database_url: str) ->
             Lives.session = await stack.enter_async_context(sql(database_url))
             await Lives.session.execute(WATCH)
             Lives.stores = await stack.enter_async_context(open_stores(database_url, statement_timeout=LONG))
-            Lives.processes = [open_process(Lives.stores, region, tasks) for region in REGIONS for _ in range(2)]
+            Lives.processes = {each: [open_process(Lives.stores, each, tasks) for _ in range(3)] for each in REGIONS}
 
         async def close_everything() -> None:
             for task in tasks:

@@ -1,21 +1,23 @@
-"""What several rules do, each with the real process and with the model; and how they come by something to work with."""
+"""What several rules do, each with the real process and with the model."""
 
 import asyncio
 from collections.abc import Coroutine, Iterable, Sequence
 from dataclasses import replace
+from datetime import timedelta
 from typing import Any, TypeVar
 
 from dispatchd.application.gateway.messages import Outcome as Answer
 from dispatchd.application.gateway.reports import Reported
 from dispatchd.application.ports import (
     ClaimedExecution,
+    DecideOmitted,
     Decision,
     LockedExecution,
     NewSession,
     Offer,
     OpenedSession,
     ReadyEntry,
-    Reporter,
+    Renewal,
 )
 from dispatchd.application.region_switch import Outcome
 from dispatchd.application.scheduler.lease_reaper import judge
@@ -24,19 +26,22 @@ from dispatchd.domain.execution import ExecutionState
 from dispatchd.domain.ids import ExecutionId, JobId, format_job_id
 from dispatchd.domain.job import JobState, JobStatus
 from dispatchd.domain.region import RegionMode
-from dispatchd.domain.retry import RetryPolicy
-from dispatchd.domain.settlement import Ending, Failed, LeaseLost, Returned, TimedOut
+from dispatchd.domain.settlement import Ending, Failed, LeaseLost, Returned, Succeeded, TimedOut
 from dispatchd.domain.submission import Submission
-from dispatchd.domain.worker import Registration
-from lifecycle.machine import CAPABILITIES, LEASE, Machine, pick
+from dispatchd.domain.worker import Registration, WorkerStatus
+from lifecycle.machine import LEASE, Machine
 from lifecycle.model import AT_ONCE, Execution, Job, Session
 from lifecycle.processes import EXTRA_DELIVERIES, Process, region_switch
-from stores import LONGEST, from_now, ids
+from stores import LONGEST, from_now
 
 T = TypeVar("T")
 
+SUCCESS = Succeeded(b"1", {"took": "1 s"})
+FAILURE = Failed("no", "ValueError")
+RETURNED = Returned(was_sent=True)
 HOPELESS = Failed("never", do_not_retry=True)
 MANY = 1_000
+_LEASE_OVER = "update worker_sessions set lease_expires_at = now() - interval '1 second' where session_id = $1"
 _DUE = """
 update executions set due_at = now() - interval '1 second' where execution_id = any($1::uuid[])
 returning execution_id, due_at
@@ -45,56 +50,6 @@ returning execution_id, due_at
 
 class Acts(Machine):
     """Parts of rules."""
-
-    # --- something to work with -----------------------------------------------------------------------------------
-
-    def some_job(self, which: int) -> Job | None:
-        """None only while new work is refused, as everywhere below."""
-        if not self.model.jobs:
-            self.submit_something()
-        return pick(list(self.model.jobs.values()), which)
-
-    def some_session(self, which: int) -> Session:
-        """One that takes work."""
-        found = [each for each in self.model.open_sessions() if each.takes_work]
-        return pick(found, which) or self.new_worker(self.process(0), CAPABILITIES)
-
-    def any_session(self, which: int) -> Session:
-        """Also one that is over."""
-        return pick(list(self.model.sessions.values()), which) or self.some_session(which)
-
-    def new_worker(self, process: Process, capabilities: tuple[str, ...]) -> Session:
-        """Comes, if it may."""
-        self.workers += 1
-        new = Session(ids.session_id(), Reporter(f"worker-{self.workers}", "ann"), "process 1", capabilities)
-        self.register(process, new, resumes=False, keeps=[])
-        return new
-
-    def some_live(self, which: int) -> Execution | None:
-        """An execution that a worker holds."""
-        if not self.model.live:
-            session = self.some_session(which)
-            if not self.model.ready(session.capabilities):
-                self.submit_something(session.capabilities[0])
-            best = self.model.ready(session.capabilities)[:2] if self.takes_work(self.process(0)) else []
-            self.claimed(session, self.do(self.claim_best(self.process(0), session, 2)), best)
-        return pick(self.model.live, which)
-
-    def some_dead(self, which: int) -> Job | None:
-        """A dead letter."""
-        if not self.model.in_state(JobState.FAILED):
-            execution = self.some_live(which)
-            if execution is not None and execution.session is not None:
-                self.reported(self.process(0), execution, execution.session, HOPELESS)
-        return pick(self.model.in_state(JobState.FAILED), which)
-
-    def submit_something(self, capability: str = CAPABILITIES[0]) -> None:
-        process = self.process(0)
-        wanted = Submission(f"{capability}.send", b"{}", policy=RetryPolicy(2, AT_ONCE, AT_ONCE))
-        view = self.permitted(process.submit.submit(wanted), self.takes_work(process))
-        if view is not None:
-            self.stored(view.job_id, wanted)
-            self.the_database_says_what_the_model_says()
 
     # --- jobs -----------------------------------------------------------------------------------------------------
 
@@ -111,6 +66,19 @@ class Acts(Machine):
             assert not isinstance(answer, DispatchdError)
             assert (answer.job_id, answer.status) == (job.job_id, JobStatus.PENDING)
             self.model.redrive(job)
+
+    def forgotten(self, process: Process, of: str) -> None:
+        """By retention, as if everything had ended long ago."""
+        may, recovery = self.may_change(process), self.stores.recovery
+        if of == "sessions":
+            deleted = self.do(recovery.delete_sessions_and_workers(AT_ONCE, MANY, process.fence))
+            assert deleted == (self.model.forget_sessions() if may else 0)
+            return
+        states = [JobState.FAILED] if of == "dead letters" else [JobState.SUCCEEDED, JobState.CANCELED]
+        gone = self.model.in_state(*states) if may else []
+        assert self.do(recovery.delete_finished(states, AT_ONCE, MANY, process.fence)) == len(gone)
+        for job in gone:
+            del self.model.jobs[job.job_id]
 
     def with_key(self, submission: Submission) -> Submission:
         self.submissions += 1
@@ -134,7 +102,7 @@ class Acts(Machine):
 
     # --- workers --------------------------------------------------------------------------------------------------
 
-    def register(self, process: Process, new: Session, *, resumes: bool, keeps: Sequence[Execution]) -> None:
+    def register(self, new: Session, *, resumes: bool, keeps: Sequence[Execution], has_epoch: bool) -> None:
         """Opens a session, in the database and in the model."""
         reporter = new.reporter
         registration = Registration(
@@ -145,17 +113,12 @@ class Acts(Machine):
             process_id=new.process_id,
             held=tuple(ids_of(keeps)),
         )
-
-        def decide_omitted(omitted: Sequence[LockedExecution], is_same: bool) -> list[Decision]:
-            ending = Returned(was_sent=True) if is_same else LeaseLost("another process")
-            return [process.settler.decision(execution, ending) for execution in omitted]
-
         session = NewSession(new.session_id, registration, reporter.principal, "gateway-1", "peer", LEASE)
-        opened: OpenedSession | None = self.permitted(
-            self.stores.sessions.open(session, decide_omitted, process.fence), self.may_change(process)
-        )
-        if opened is None:
-            return
+        for process in self.in_turn(has_epoch):
+            opened: OpenedSession | None = self.permitted(
+                self.stores.sessions.open(session, _omitted(process), process.fence), self.may_change(process)
+            )
+        assert opened is not None
         earlier = self.model.open_sessions(reporter.worker_id)
         stays = [] if resumes else self.model.held_by(earlier)
         displaced = {each.session_id for each in earlier if not each.is_superseded}
@@ -163,6 +126,26 @@ class Acts(Machine):
         assert opened.resumed.keys() == ids_of(moved)
         assert opened.earlier.keys() == ids_of(stays)
         assert {each.session_id for each in opened.displaced} == displaced
+
+    def renewed(self, process: Process, session: Session, noticed: Sequence[Execution]) -> None:
+        """Renews a session, with notices of what its worker says to have begun."""
+        worker_id = session.reporter.worker_id
+        notices = {execution.known_id: timedelta(milliseconds=1) for execution in noticed}
+        renewal = Renewal(session.session_id, worker_id, WorkerStatus.READY, notices)
+        outcome = self.permitted(self.stores.sessions.renew([renewal], LEASE, process.fence), self.may_change(process))
+        if outcome is None:
+            return
+        assert outcome.renewed == ({session.session_id} if session.takes_work else set())
+        assert outcome.superseded == ({session.session_id} if session.is_superseded else set())
+        assert outcome.noticed == notices.keys()
+        session.is_over = session.is_over and not session.takes_work
+        for execution in noticed:
+            if execution.session is session:
+                execution.state = ExecutionState.RUNNING
+        assert outcome.held == {session.session_id: ids_of(self.model.held_by([session]))}
+        displaced = [each for each in self.model.open_sessions(worker_id) if each.is_superseded]
+        still_held = ids_of(self.model.held_by(displaced))
+        assert outcome.earlier == ({worker_id: still_held} if still_held else {})
 
     async def claim_best(self, process: Process, session: Session, most: int) -> list[ClaimedExecution]:
         def choose(entries: Sequence[ReadyEntry]) -> list[Offer]:
@@ -221,18 +204,37 @@ class Acts(Machine):
                 is_over = each.session is None or each.session.has_ended
                 each.job.end(LeaseLost("") if is_over else TimedOut(""))
 
-    def come_due(self, process: Process, some: Sequence[Execution]) -> None:
-        """Lets the time of some that wait come, and a scheduler look."""
+    def come_due(self, some: Sequence[Execution], *, has_epoch: bool = False) -> None:
+        """Lets the time of some that wait come, and schedulers look."""
         for row in self.sql(_DUE, [each.known_id for each in some]):
             [execution] = [each for each in some if each.execution_id == row["execution_id"]]
             execution.due_at, execution.is_due = row["due_at"], True
-        due = [each for each in self.model.waiting if each.is_due]
-        queued = self.do(self.stores.recovery.queue_due(MANY, process.fence))
-        expected = [entry(each) for each in due] if self.may_change(process) else []
-        assert sorted(queued, key=_by_id) == sorted(expected, key=_by_id)
-        if expected:
+        for process in self.in_turn(has_epoch):
+            due = [each for each in self.model.waiting if each.is_due and self.may_change(process)]
+            queued = self.do(self.stores.recovery.queue_due(MANY, process.fence))
+            assert sorted(queued, key=_by_id) == sorted([entry(each) for each in due], key=_by_id)
             for execution in due:
                 execution.state = ExecutionState.QUEUED
+
+    def lease_runs_out(self, session: Session) -> None:
+        self.sql(_LEASE_OVER, session.session_id)
+        session.is_over = True
+
+
+def _omitted(process: Process) -> DecideOmitted:
+    """What a gateway decides about executions that a worker comes back without."""
+
+    def decide(omitted: Sequence[LockedExecution], is_same: bool) -> list[Decision]:
+        ending = Returned(was_sent=True) if is_same else LeaseLost("another process")
+        return [process.settler.decision(execution, ending) for execution in omitted]
+
+    return decide
+
+
+def holder_of(execution: Execution) -> Session:
+    """Who was given it."""
+    assert execution.session is not None
+    return execution.session
 
 
 def entry(execution: Execution) -> ReadyEntry:

@@ -11,16 +11,17 @@ from hypothesis.stateful import rule
 
 from dispatchd.application.gateway.messages import Outcome
 from dispatchd.application.gateway.reports import Reported
-from dispatchd.domain.errors import IdempotencyConflict, JobNotFound, NotDeadLettered, RegionReadOnly
+from dispatchd.domain.errors import IdempotencyConflict, NotDeadLettered, RegionReadOnly
 from dispatchd.domain.ids import format_job_id
 from dispatchd.domain.job import JobState, JobStatus
 from dispatchd.domain.retry import RetryPolicy
 from dispatchd.domain.settlement import Canceled, Succeeded
 from dispatchd.domain.submission import NO_TRACE, Submission
 from dispatchd.domain.views import JobView
-from lifecycle.acts import MANY, Acts, gathered
-from lifecycle.machine import CAPABILITIES, WHICH, WHO, pick
+from lifecycle.acts import gathered, holder_of
+from lifecycle.machine import CAPABILITIES, WHICH, pick
 from lifecycle.model import AT_ONCE
+from lifecycle.supplies import Supplies
 from stores import from_now, new_job
 
 T = TypeVar("T")
@@ -43,45 +44,54 @@ SUBMISSIONS = st.builds(
 RUN_AT = st.sampled_from([None, None, None, HOUR, -HOUR])
 
 
-class JobSteps(Acts):
+class JobSteps(Supplies):
     """Rules."""
 
-    @rule(who=WHO, submission=SUBMISSIONS, run_at=RUN_AT, has_key=st.booleans())
-    def submit(self, who: int, submission: Submission, run_at: timedelta | None, has_key: bool) -> None:
-        process = self.process(who)
+    @rule(submission=SUBMISSIONS, run_at=RUN_AT, has_key=st.booleans(), has_epoch=st.booleans())
+    def submit(self, submission: Submission, run_at: timedelta | None, has_key: bool, has_epoch: bool) -> None:
         submission = replace(submission, run_at=None if run_at is None else from_now() + run_at)
         wanted = self.with_key(submission) if has_key else submission
-        view = self.permitted(process.submit.submit(wanted), self.takes_work(process))
-        if view is not None:
-            assert view.status is JobStatus.PENDING
-            self.stored(view.job_id, wanted)
+        for process in self.in_turn(has_epoch):
+            view = self.permitted(process.submit.submit(wanted), self.takes_work(process))
+            if view is not None:
+                assert view.status is JobStatus.PENDING
+                self.stored(view.job_id, wanted)
 
-    @rule(who=WHO, submission=SUBMISSIONS, which=WHICH, is_same=st.booleans())
-    def submit_with_a_key_that_is_used(self, who: int, submission: Submission, which: int, is_same: bool) -> None:
+    @rule(submissions=st.lists(SUBMISSIONS, min_size=1, max_size=4))
+    def submit_many(self, submissions: list[Submission]) -> None:
+        """In one call."""
+        self.work_goes_on()
+        views = self.do(self.primary.submit.submit_many([(each, NO_TRACE) for each in submissions]))
+        for view, submission in zip(views, submissions, strict=True):
+            assert isinstance(view, JobView)
+            self.stored(view.job_id, submission)
+
+    @rule(which=WHICH, is_same=st.booleans(), has_epoch=st.booleans())
+    def submit_with_a_key_that_is_used(self, which: int, is_same: bool, has_epoch: bool) -> None:
         """The same request gets the first job, whatever has become of it; another one is refused."""
-        process, first = self.process(who), pick([job for job in self.model.jobs.values() if job.key], which)
-        if first is None:
-            return
+        if not any(job.key for job in self.model.jobs.values()):
+            self.submit_something()
+        first = pick([job for job in self.model.jobs.values() if job.key], which)
+        assert first is not None
         wanted = self.requests[first.job_id]
         if not is_same:
             wanted = replace(wanted, payload=b"another")
-        if not self.takes_work(process):
-            with pytest.raises(RegionReadOnly):
-                self.do(process.submit.submit(wanted))
-        elif is_same:
-            view = self.do(process.submit.submit(wanted))
-            assert (view.job_id, view.status) == (first.job_id, first.status)
-        else:
-            with pytest.raises(IdempotencyConflict, match=format_job_id(first.job_id)):
-                self.do(process.submit.submit(wanted))
+        for process in self.in_turn(has_epoch):
+            if not self.takes_work(process):
+                with pytest.raises(RegionReadOnly):
+                    self.do(process.submit.submit(wanted))
+            elif is_same:
+                view = self.do(process.submit.submit(wanted))
+                assert (view.job_id, view.status) == (first.job_id, first.status)
+            else:
+                with pytest.raises(IdempotencyConflict, match=format_job_id(first.job_id)):
+                    self.do(process.submit.submit(wanted))
 
     @rule(submission=SUBMISSIONS, copies=st.integers(2, 4), in_one_call=st.booleans())
     def submit_one_key_at_once(self, submission: Submission, copies: int, in_one_call: bool) -> None:
         """From several clients, or several times in one call: one job."""
-        process = self.process(0)
-        if not self.takes_work(process):
-            return
-        wanted = self.with_key(submission)
+        self.work_goes_on()
+        process, wanted = self.primary, self.with_key(submission)
         if in_one_call:
             views = self.do(process.submit.submit_many([(wanted, NO_TRACE)] * copies))
         else:
@@ -90,38 +100,35 @@ class JobSteps(Acts):
         assert len(views) == copies
         self.stored(job_id, wanted)
 
-    @rule(who=WHO, submission=SUBMISSIONS)
-    def submit_again_because_the_commit_was_unclear(self, who: int, submission: Submission) -> None:
+    @rule(submission=SUBMISSIONS, has_epoch=st.booleans())
+    def submit_again_because_the_commit_was_unclear(self, submission: Submission, has_epoch: bool) -> None:
         """The ids were made before the first try, so the second one finds what the first has stored."""
-        process = self.process(who)
         new = new_job(submission.job_type, priority=submission.priority, policy=submission.policy)
-        for _ in range(2):
+        processes = self.in_turn(has_epoch)
+        for process in [*processes, processes[-1]]:
             stored = self.permitted(self.stores.jobs.insert([new], process.fence), self.takes_work(process))
-            if stored is None:
-                return
-            assert [(each.view.job_id, each.is_new) for each in stored if each] == [(new.job_id, True)]
-        self.stored(new.job_id, new.submission)
+            if stored is not None:
+                assert [(each.view.job_id, each.is_new) for each in stored if each] == [(new.job_id, True)]
+        if self.takes_work(processes[-1]):
+            self.stored(new.job_id, new.submission)
 
-    @rule(who=WHO, which=WHICH)
-    def cancel(self, who: int, which: int) -> None:
+    @rule(which=WHICH, has_epoch=st.booleans())
+    def cancel(self, which: int, has_epoch: bool) -> None:
         """Ends a waiting or running job; one that has ended is answered as it is."""
-        process, job = self.process(who), self.some_job(which)
-        if job is None:
-            return
-        if job.state is not JobState.ACTIVE and process.watch.may_change:
-            # Also by a process that has not heard yet that its region is passive, for nothing is written.
-            assert self.do(process.cancel.cancel(job.job_id)).status is job.status
-        elif self.permitted(process.cancel.cancel(job.job_id), self.may_change(process)) is not None:
-            job.end(Canceled())
+        job = self.some_job(which)
+        for process in self.in_turn(has_epoch):
+            if job.state is not JobState.ACTIVE and process.watch.may_change:
+                # Also by a process that has not heard yet that its region is passive, for nothing is written.
+                assert self.do(process.cancel.cancel(job.job_id)).status is job.status
+            elif self.permitted(process.cancel.cancel(job.job_id), self.may_change(process)) is not None:
+                job.end(Canceled())
 
     @rule(which=WHICH)
     def cancel_while_its_success_is_reported(self, which: int) -> None:
         """Either comes first."""
-        process, execution = self.process(0), self.some_live(which)
-        if execution is None or execution.session is None:
-            return
-        ending = Succeeded(b"in time")
-        reported = Reported(execution.known_id, execution.session.session_id, execution.session.reporter, ending)
+        execution, process = self.some_live(which), self.primary
+        session, ending = holder_of(execution), Succeeded(b"in time")
+        reported = Reported(execution.known_id, session.session_id, session.reporter, ending)
 
         async def race() -> tuple[JobView, Outcome]:
             return await asyncio.gather(
@@ -131,39 +138,27 @@ class JobSteps(Acts):
         _, outcome = self.do(race())
         execution.job.end(ending if outcome is Outcome.ACCEPTED else Canceled())
 
-    @rule(who=WHO, which=WHICH, is_dead=st.sampled_from([True, True, False]))
-    def redrive(self, who: int, which: int, is_dead: bool) -> None:
+    @rule(which=WHICH, is_dead=st.sampled_from([True, True, False]), has_epoch=st.booleans())
+    def redrive(self, which: int, is_dead: bool, has_epoch: bool) -> None:
         """A dead letter gets new budgets; what is none stays as it is."""
         job = self.some_dead(which) if is_dead else self.some_job(which)
-        if job is not None:
-            self.redriven(self.process(who), job)
+        for process in self.in_turn(has_epoch):
+            self.redriven(process, job)
 
     @rule(which=WHICH)
     def redrive_twice_at_once(self, which: int) -> None:
         """One of the two does it."""
-        process, dead = self.process(0), self.some_dead(which)
-        if dead is None or not self.takes_work(process):
-            return
+        dead = self.some_dead(which)
+        self.work_goes_on()
+        process = self.primary
         text = format_job_id(dead.job_id)
         answers = self.do(gathered(process.operate.redrive([text]) for _ in range(2)))
         refused = [answer for [answer] in answers if isinstance(answer, NotDeadLettered)]
         assert len(refused) == 1
         self.model.redrive(dead)
 
-    @rule(who=WHO, of=st.sampled_from(["jobs", "dead letters", "sessions"]))
-    def retention(self, who: int, of: str) -> None:
+    @rule(of=st.sampled_from(["jobs", "dead letters", "sessions"]), has_epoch=st.booleans())
+    def retention(self, of: str, has_epoch: bool) -> None:
         """What has ended goes, a job with its key."""
-        process = self.process(who)
-        may = self.may_change(process)
-        recovery = self.stores.recovery
-        if of == "sessions":
-            deleted = self.do(recovery.delete_sessions_and_workers(AT_ONCE, MANY, process.fence))
-            assert deleted == (self.model.forget_sessions() if may else 0)
-            return
-        states = [JobState.FAILED] if of == "dead letters" else [JobState.SUCCEEDED, JobState.CANCELED]
-        gone = self.model.in_state(*states) if may else []
-        assert self.do(recovery.delete_finished(states, AT_ONCE, MANY, process.fence)) == len(gone)
-        for job in gone:
-            del self.model.jobs[job.job_id]
-            with pytest.raises(JobNotFound):
-                self.do(self.stores.jobs.get(job.job_id))
+        for process in self.in_turn(has_epoch):
+            self.forgotten(process, of)

@@ -1,10 +1,11 @@
 """A machine that does the same with the real processes and with the model, and compares after every step.
 
 The numbers that a rule takes only choose among what there is, newest first: what Hypothesis draws never depends on
-how a race went. A rule that finds nothing to do does nothing.
+how a race went.
 """
 
 import asyncio
+import itertools
 from collections import Counter, defaultdict
 from collections.abc import Awaitable, Sequence
 from contextlib import suppress
@@ -33,8 +34,6 @@ LEASE = timedelta(hours=1)
 """Longer than any run, like every other time here: what ends by time is made to end."""
 WHICH = st.integers(0, 15)
 """Chooses among what there is."""
-WHO = st.sampled_from((0, 0, 0, 0, 1, 1, 2, 3))
-"""Chooses a process: two of the primary region, of which one has a REGION_EPOCH, and two of the other."""
 
 WATCH = """
 create table changes (of text, before text, after text);
@@ -44,7 +43,7 @@ create trigger note after update on executions for each row when (old.state <> n
 create trigger note after update on jobs for each row when (old.state <> new.state) execute function note();
 """
 _EMPTY = "truncate jobs, job_inputs, executions, worker_sessions, workers, changes"
-_REGION = "update region set primary_region = $1, epoch = 1, mode = 'active'"
+_REGION = "update region set primary_region = $1, epoch = $2, mode = 'active'"
 _EXECUTIONS = """
 select job_id, execution_id, attempt, delivery, attempts_before, counted_before, capability, priority, timeout_us,
     state, due_at, session_id, worker_id, end_reason, created_at, claimed_at, started_at, finished_at
@@ -64,8 +63,9 @@ class Machine(RuleBasedStateMachine):
 
     loop: ClassVar[asyncio.AbstractEventLoop]
     stores: ClassVar[Stores]
-    processes: ClassVar[list[Process]]
-    """Of each region one without REGION_EPOCH and one with."""
+    processes: ClassVar[dict[str, list[Process]]]
+    """Of each region three: one without REGION_EPOCH, one that is deployed anew from time to time, and one that never
+    is."""
     session: ClassVar["asyncpg.Connection[asyncpg.Record]"]
     """The test's own."""
 
@@ -91,11 +91,23 @@ class Machine(RuleBasedStateMachine):
     def sql(self, statement: str, *values: object) -> list[Any]:
         return self.do(self.session.fetch(statement, *values))
 
-    def process(self, who: int) -> Process:
-        """0 and 1 are of the primary region, 2 and 3 of the other one; 1 and 3 have a REGION_EPOCH."""
-        of_primary = [each for each in self.processes if each.region == self.model.region.primary]
-        others = [each for each in self.processes if each.region != self.model.region.primary]
-        return [*of_primary, *others][who]
+    @property
+    def primary(self) -> Process:
+        """Of the region that may change something, without a REGION_EPOCH."""
+        return self.processes[self.model.region.primary][0]
+
+    @property
+    def other(self) -> Process:
+        """The same of the other region."""
+        [name] = [name for name in REGIONS if name != self.model.region.primary]
+        return self.processes[name][0]
+
+    def in_turn(self, has_epoch: bool) -> list[Process]:
+        """Processes that try the same one after the other: one of the passive region and one of an old epoch, which
+        must achieve nothing, then one that may, with a REGION_EPOCH or not."""
+        _, deployed, old = self.processes[self.model.region.primary]
+        last = deployed if has_epoch and self.may_change(deployed) else self.primary
+        return [self.other, old, last]
 
     def may_change(self, process: Process) -> bool:
         return self.model.region.may_change(process.fence)
@@ -117,7 +129,7 @@ class Machine(RuleBasedStateMachine):
     def learn_region(self, *, everybody: bool) -> None:
         """The row has changed: who gains by that looks at it. The others may not know it yet, and are to be refused
         all the same."""
-        for process in self.processes:
+        for process in itertools.chain(*self.processes.values()):
             gains = self.may_change(process) and not process.watch.may_change
             gains = gains or (self.takes_work(process) and not process.watch.takes_work)
             if everybody or gains:
@@ -128,9 +140,11 @@ class Machine(RuleBasedStateMachine):
     @initialize()
     def begin(self) -> None:
         self.sql(_EMPTY)
-        self.sql(_REGION, self.model.region.primary)
-        for process in self.processes:
-            process.deploy(None if process in self.processes[::2] else self.model.region.epoch)
+        self.sql(_REGION, self.model.region.primary, self.model.region.epoch)
+        for without, deployed, old in self.processes.values():
+            without.deploy(None)
+            deployed.deploy(self.model.region.epoch)
+            old.deploy(self.model.region.epoch - 1)
         self.learn_region(everybody=True)
 
     # --- what must be so ------------------------------------------------------------------------------------------
@@ -227,7 +241,7 @@ class Machine(RuleBasedStateMachine):
         assert {job_id: (view.status, view.attempts) for job_id, view in views.items()} == {
             job.job_id: (job.status, job.attempts) for job in self.model.jobs.values()
         }
-        operate = self.process(3).operate
+        operate = self.other.operate
         dead = self.do(operate.dead_letters("", 1_000, "")).items
         assert {view.job_id for view in dead} == {job.job_id for job in self.model.in_state(JobState.FAILED)}
         queues = {each.capability: (each.depth, each.delayed) for each in self.do(operate.queues())}

@@ -174,7 +174,7 @@ class Region:
     """The row that decides who may change anything."""
 
     primary: str = ""
-    epoch: int = 1
+    epoch: int = 2
     mode: RegionMode = RegionMode.ACTIVE
 
     def may_change(self, fence: RegionFence) -> bool:

@@ -20,7 +20,7 @@ from dispatchd.application.submit_jobs import SubmitJobs
 from dispatchd.domain.region import RegionFence
 from stores import Stores, ids
 
-EXTRA_DELIVERIES = 2
+EXTRA_DELIVERIES = 1
 """Beyond its attempts, in place of 20: so that the bound is reached."""
 
 LONG = timedelta(seconds=60)

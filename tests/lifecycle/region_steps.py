@@ -1,5 +1,7 @@
 """What time brings: leases and deadlines run out, retries become due, the primary region changes."""
 
+from datetime import timedelta
+
 import pytest
 from hypothesis import strategies as st
 from hypothesis.stateful import rule
@@ -7,43 +9,46 @@ from hypothesis.stateful import rule
 from dispatchd.application.region_switch import Deployment, Outcome, RegionSwitchRefused
 from dispatchd.domain.job import JobState
 from dispatchd.domain.region import RegionMode
-from lifecycle.acts import MANY, Acts
-from lifecycle.machine import CAPABILITIES, REGIONS, WHICH, WHO, pick
+from lifecycle.acts import MANY, SUCCESS
+from lifecycle.machine import CAPABILITIES, REGIONS, WHICH, pick
 from lifecycle.model import Region
 from lifecycle.processes import region_switch
-from lifecycle.worker_steps import SUCCESS
+from lifecycle.supplies import Supplies
 
-_LEASE_OVER = "update worker_sessions set lease_expires_at = now() - interval '1 second' where session_id = $1"
 _OVERDUE = "update executions set deadline_at = now() - interval '1 second' where execution_id = $1"
 
 
-class RegionSteps(Acts):
+class RegionSteps(Supplies):
     """Rules."""
 
     # --- the scheduler --------------------------------------------------------------------------------------------
 
-    @rule(which=WHICH, of_lease=st.booleans())
-    def time_runs_out(self, which: int, of_lease: bool) -> None:
-        """Of a session's lease, or of an attempt: nothing happens until a scheduler looks."""
+    @rule(
+        which=WHICH,
+        of=st.sampled_from(["a lease", "an attempt", "nothing"]),
+        happens=st.sampled_from(["a look", "a look", "a look that is cut short", "nothing yet"]),
+        has_epoch=st.booleans(),
+    )
+    def time_runs_out(self, which: int, of: str, happens: str, has_epoch: bool) -> None:
+        """Nothing happens until a scheduler looks. Sessions end first; what they hold is found by its state, also by
+        the next scheduler."""
         execution = self.some_live(which)
-        if of_lease:
-            session = pick(self.model.open_sessions(), which) or self.some_session(which)
-            self.sql(_LEASE_OVER, session.session_id)
-            session.is_over = True
-        elif execution is not None:
+        if of == "a lease":
+            self.lease_runs_out(pick(self.model.open_sessions(), which) or self.some_session(which))
+        elif of == "an attempt":
             self.sql(_OVERDUE, execution.known_id)
             execution.is_overdue = True
+        if happens != "nothing yet":
+            for process in self.in_turn(has_epoch):
+                self.reap(process, dies_in_between=happens != "a look")
 
-    @rule(who=WHO, dies_in_between=st.booleans())
-    def scheduler_reaps(self, who: int, dies_in_between: bool) -> None:
-        """Sessions end first; what they hold is found by its state, also by the next scheduler."""
-        self.reap(self.process(who), dies_in_between=dies_in_between)
-
-    @rule(who=WHO, whichever=st.integers(0, 7))
-    def retries_become_due(self, who: int, whichever: int) -> None:
+    @rule(whichever=st.integers(0, 7), has_epoch=st.booleans())
+    def retries_become_due(self, whichever: int, has_epoch: bool) -> None:
         """Some of what waits: it can be claimed once a scheduler of the primary region has looked."""
-        process = self.process(who)
-        self.come_due(process, [each for n, each in enumerate(self.model.waiting) if not whichever & (1 << n % 3)])
+        if len(self.model.waiting) < 2:
+            self.submit_something(run_at=timedelta(hours=2))
+        some = [each for place, each in enumerate(self.model.waiting) if whichever & (1 << place % 3)]
+        self.come_due(some, has_epoch=has_epoch)
 
     # --- the region row -------------------------------------------------------------------------------------------
 
@@ -69,11 +74,11 @@ class RegionSteps(Acts):
             with pytest.raises(RegionSwitchRefused):
                 self.do(region_switch(self.stores).set_primary(to, region.epoch + off_by))
 
-    @rule(who=st.integers(0, 3), ahead=st.integers(0, 2))
-    def deployment(self, who: int, ahead: int) -> None:
+    @rule(of=st.sampled_from(REGIONS), has_epoch=st.booleans(), ahead=st.integers(0, 2))
+    def deployment(self, of: str, has_epoch: bool, ahead: int) -> None:
         """Only that of the region that becomes the primary, with the next epoch, changes the row. Its process with a
         REGION_EPOCH starts with that one."""
-        process, region = self.process(who), self.model.region
+        process, region = self.processes[of][has_epoch], self.model.region
         says = Deployment(process.region, process.region, region.epoch + ahead)
         if ahead == 1:
             assert self.do(region_switch(self.stores).apply(says)).outcome is Outcome.CHANGED
@@ -94,17 +99,15 @@ class RegionSteps(Acts):
         """However it stands: after a switch to the other region every job that is active comes to its end."""
         if not self.is_sound:
             return
-        others = [each for each in REGIONS if each != self.model.region.primary]
-        self.switch_to(others[0], everybody=False)
-        process = self.process(0)
+        self.switch_to(self.other.region, everybody=False)
+        process = self.primary
         active = self.model.in_state(JobState.ACTIVE)
         for session in self.model.open_sessions():
-            self.sql(_LEASE_OVER, session.session_id)
-            session.is_over = True
+            self.lease_runs_out(session)
         self.reap(process, dies_in_between=False)
         self.the_database_says_what_the_model_says()
-        self.come_due(process, self.model.waiting)
-        worker = self.new_worker(process, CAPABILITIES)
+        self.come_due(self.model.waiting)
+        worker = self.new_worker(CAPABILITIES)
         claimed = self.do(self.claim_best(process, worker, MANY))
         self.claimed(worker, claimed, self.model.ready(CAPABILITIES))
         for execution in self.model.live:

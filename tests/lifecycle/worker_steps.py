@@ -12,20 +12,15 @@ from dispatchd.application.ports import (
     ClaimedExecution,
     LockedExecution,
     Offer,
-    Renewal,
-    Reporter,
 )
 from dispatchd.domain.execution import ExecutionState
-from dispatchd.domain.settlement import Ending, Failed, Returned, Succeeded
-from dispatchd.domain.worker import WorkerStatus
-from lifecycle.acts import Acts, entry, ids_of
-from lifecycle.machine import CAPABILITIES, LEASE, WHICH, WHO, pick
-from lifecycle.model import AT_ONCE, Session
-from stores import LONGEST, ids
+from dispatchd.domain.settlement import Ending, Failed, Returned
+from lifecycle.acts import FAILURE, RETURNED, SUCCESS, entry, holder_of
+from lifecycle.machine import CAPABILITIES, WHICH, pick
+from lifecycle.model import AT_ONCE
+from lifecycle.supplies import Supplies
+from stores import LONGEST
 
-SUCCESS = Succeeded(b"1", {"took": "1 s"})
-FAILURE = Failed("no", "ValueError")
-RETURNED = Returned(was_sent=True)
 ENDINGS = st.sampled_from(
     [
         SUCCESS,
@@ -41,98 +36,97 @@ ENDINGS = st.sampled_from(
 KINDS = st.sampled_from([CAPABILITIES, CAPABILITIES, CAPABILITIES[:1], CAPABILITIES[1:]])
 
 
-class WorkerSteps(Acts):
+IS_WHAT = st.sampled_from(["open", "open", "open", "displaced", "resumed", "lost"])
+
+
+class WorkerSteps(Supplies):
     """Rules."""
 
     # --- sessions -------------------------------------------------------------------------------------------------
 
-    @rule(who=WHO, capabilities=KINDS)
-    def worker_comes(self, who: int, capabilities: tuple[str, ...]) -> None:
-        self.new_worker(self.process(who), capabilities)
+    @rule(capabilities=KINDS, has_epoch=st.booleans())
+    def worker_comes(self, capabilities: tuple[str, ...], has_epoch: bool) -> None:
+        self.new_worker(capabilities, has_epoch=has_epoch)
 
     @rule(
-        who=WHO,
         which=WHICH,
         is_same_process=st.booleans(),
         is_same_principal=st.sampled_from([True, True, True, False]),
         resumes=st.booleans(),
         kept=st.integers(0, 7),
+        has_epoch=st.booleans(),
     )
     def worker_comes_back(
-        self, who: int, which: int, is_same_process: bool, is_same_principal: bool, resumes: bool, kept: int
+        self, which: int, is_same_process: bool, is_same_principal: bool, resumes: bool, kept: int, has_epoch: bool
     ) -> None:
-        """The same worker id again, with all or some of what it held. Somebody else's principal resumes nothing."""
-        earlier = pick(list(self.model.newest_session.values()), which) or self.some_session(which)
-        worker_id = earlier.reporter.worker_id
-        held = [execution for execution in self.model.live if execution.worker_id == worker_id]
-        new = Session(
-            ids.session_id(),
-            earlier.reporter if is_same_principal else Reporter(worker_id, f"not {earlier.reporter.principal}"),
-            earlier.process_id if is_same_process else f"{earlier.process_id}'",
-            earlier.capabilities,
+        """Somebody else's principal resumes nothing."""
+        self.some_live(which)
+        self.come_back(
+            pick(list(self.model.newest_session.values()), which) or self.some_session(which),
+            resumes=resumes,
+            is_same_process=is_same_process,
+            is_same_principal=is_same_principal,
+            kept=kept,
+            has_epoch=has_epoch,
         )
-        keeps = [execution for place, execution in enumerate(held) if kept & (1 << place % 3)]
-        self.register(self.process(who), new, resumes=resumes, keeps=keeps)
 
-    @rule(who=WHO, which=WHICH, says_started=st.integers(0, 3))
-    def heartbeat(self, who: int, which: int, says_started: int) -> None:
-        """Renews what has not ended and was not taken over, expired or not; marks what the worker has begun."""
-        process, session = self.process(who), self.any_session(which)
-        noticed = self.model.held_by([session])[:says_started]
-        notices = {execution.known_id: timedelta(milliseconds=1) for execution in noticed}
-        renewal = Renewal(session.session_id, session.reporter.worker_id, WorkerStatus.READY, notices)
-        outcome = self.permitted(self.stores.sessions.renew([renewal], LEASE, process.fence), self.may_change(process))
-        if outcome is None:
-            return
-        assert outcome.renewed == ({session.session_id} if session.takes_work else set())
-        assert outcome.superseded == ({session.session_id} if session.is_superseded else set())
-        assert outcome.noticed == notices.keys()
-        session.is_over = session.is_over and not session.takes_work
-        for execution in noticed:
-            execution.state = ExecutionState.RUNNING
-        assert outcome.held == {session.session_id: ids_of(self.model.held_by([session]))}
-        displaced = [each for each in self.model.open_sessions(session.reporter.worker_id) if each.is_superseded]
-        still_held = ids_of(self.model.held_by(displaced))
-        assert outcome.earlier == ({session.reporter.worker_id: still_held} if still_held else {})
+    @rule(
+        which=WHICH,
+        is_what=IS_WHAT,
+        says_started=st.integers(0, 3),
+        of_others=st.booleans(),
+        has_epoch=st.booleans(),
+    )
+    def heartbeat(self, which: int, is_what: str, says_started: int, of_others: bool, has_epoch: bool) -> None:
+        """Renews what has not ended and was not taken over, expired or not; marks what the worker has begun, and
+        nothing that others hold."""
+        self.some_live(which)
+        session = self.session_that(is_what, which)
+        noticed = [each for each in self.model.live if of_others or each.session is session][:says_started]
+        for process in self.in_turn(has_epoch):
+            self.renewed(process, session, noticed)
 
-    @rule(who=WHO, which=WHICH)
-    def stream_closes(self, who: int, which: int) -> None:
+    @rule(which=WHICH, is_what=IS_WHAT, has_epoch=st.booleans())
+    def stream_closes(self, which: int, is_what: str, has_epoch: bool) -> None:
         """The lease runs on."""
-        process, session = self.process(who), self.any_session(which)
-        self.do(self.stores.sessions.close([session.session_id], process.fence))
-        session.is_closed = session.is_closed or (self.may_change(process) and not session.has_ended)
+        session = self.session_that(is_what, which)
+        for process in self.in_turn(has_epoch):
+            self.do(self.stores.sessions.close([session.session_id], process.fence))
+            session.is_closed = session.is_closed or (self.may_change(process) and not session.has_ended)
 
     # --- claims ---------------------------------------------------------------------------------------------------
 
-    @rule(who=WHO, which=WHICH, most=st.integers(1, 4))
-    def claim(self, who: int, which: int, most: int) -> None:
-        """The best of what is ready, in order, and nothing for a session that is over, a passive region or an old
-        epoch."""
-        process, session = self.process(who), pick(self.model.open_sessions(), which) or self.some_session(which)
+    @rule(which=WHICH, is_what=IS_WHAT, most=st.integers(1, 3), has_epoch=st.booleans())
+    def claim(self, which: int, is_what: str, most: int, has_epoch: bool) -> None:
+        """The best of what is ready, in order, and nothing for a session that is over."""
+        session = self.session_that(is_what, which)
         if not self.model.ready(session.capabilities):
             self.submit_something(session.capabilities[0])
-        claimed = self.do(self.claim_best(process, session, most))
-        may = self.takes_work(process) and session.takes_work
-        self.claimed(session, claimed, self.model.ready(session.capabilities)[:most] if may else [])
+        for process in self.in_turn(has_epoch):
+            claimed = self.do(self.claim_best(process, session, most))
+            may = self.takes_work(process) and session.takes_work
+            self.claimed(session, claimed, self.model.ready(session.capabilities)[:most] if may else [])
 
-    @rule(who=WHO, which=WHICH, which_session=WHICH, most=st.integers(1, 4))
-    def claim_what_a_hint_names(self, who: int, which: int, which_session: int, most: int) -> None:
+    @rule(which=WHICH, is_what=IS_WHAT, most=st.integers(1, 4), has_epoch=st.booleans())
+    def claim_what_a_hint_names(self, which: int, is_what: str, most: int, has_epoch: bool) -> None:
         """Hints may be stale: of what they name only what is still queued is claimed."""
-        process, session = self.process(who), self.any_session(which_session)
+        self.some_job(which)
+        session = self.session_that(is_what, which)
         named = self.model.executions[-1 - which :][:most]
         offers = [Offer(entry(execution), session.session_id) for execution in named]
-        claimed = self.do(self.stores.claims.claim(offers, LONGEST, 65_536, process.fence))
-        may = self.takes_work(process) and session.takes_work
-        queued = [execution for execution in named if execution.state is ExecutionState.QUEUED]
-        self.claimed(session, claimed, queued if may else [])
+        for process in self.in_turn(has_epoch):
+            claimed = self.do(self.stores.claims.claim(offers, LONGEST, 65_536, process.fence))
+            may = self.takes_work(process) and session.takes_work
+            queued = [execution for execution in named if execution.state is ExecutionState.QUEUED]
+            self.claimed(session, claimed, queued if may else [])
 
     @rule(most=st.integers(1, 3))
     def claim_at_once(self, most: int) -> None:
         """For all sessions at the same time: nothing twice."""
-        process = self.process(0)
+        self.some_job(0)
+        self.work_goes_on()
+        process = self.primary
         sessions = [each for each in self.model.open_sessions() if each.takes_work]
-        if not self.takes_work(process):
-            return
 
         async def race() -> list[list[ClaimedExecution]]:
             return await asyncio.gather(*(self.claim_best(process, each, most) for each in sessions))
@@ -145,36 +139,48 @@ class WorkerSteps(Acts):
 
     # --- reports --------------------------------------------------------------------------------------------------
 
-    @rule(who=WHO, which=WHICH, ending=ENDINGS)
-    def report(self, who: int, which: int, ending: Ending) -> None:
-        """By the session that holds it, whether its lease is over or it was displaced or ended, for as long as the
-        execution is live."""
-        execution = self.some_live(which)
-        if execution is not None and execution.session is not None:
-            self.reported(self.process(who), execution, execution.session, ending)
+    @rule(
+        which=WHICH,
+        has_ended=st.sampled_from([False, False, True]),
+        by=st.sampled_from(["its holder", "its holder", "its holder", "a later one", "another principal", "another"]),
+        ending=ENDINGS,
+        has_epoch=st.booleans(),
+    )
+    def report(self, which: int, has_ended: bool, by: str, ending: Ending, has_epoch: bool) -> None:
+        """For as long as the execution is live, its holder may, whether its lease is over or it was displaced or ended,
+        and a later session of the same worker under the same principal. Of what has ended, however it did, the same
+        word is accepted once more, everything else is stale."""
+        execution = self.some_ended(which) if has_ended else self.some_live(which)
+        session = holder_of(execution)
+        if by == "another":
+            session = self.new_worker(CAPABILITIES)
+        elif by != "its holder":
+            is_same = by == "a later one"
+            session = self.come_back(session, resumes=False, is_same_principal=is_same)
+        for process in self.in_turn(has_epoch):
+            self.reported(process, execution, session, ending)
 
-    @rule(who=WHO, which=WHICH, ending=st.sampled_from([SUCCESS, FAILURE, RETURNED]))
-    def report_again_or_too_late(self, who: int, which: int, ending: Ending) -> None:
-        """Of what has ended, however it did: the same is accepted once more, everything else is stale."""
-        assigned = [each for each in self.model.executions if each.session is not None and each.state.has_ended]
-        execution = pick(assigned, which)
-        if execution is not None and execution.session is not None:
-            self.reported(self.process(who), execution, execution.session, ending)
-
-    @rule(who=WHO, which=WHICH, which_session=WHICH, ending=st.sampled_from([SUCCESS, FAILURE, RETURNED]))
-    def report_of_any_session(self, who: int, which: int, which_session: int, ending: Ending) -> None:
-        """A later session of the same worker may report for an earlier one; nobody else may."""
-        execution = pick(self.model.executions, which)
-        if execution is not None:
-            self.reported(self.process(who), execution, self.any_session(which_session), ending)
+    @rule(which=WHICH, endings=st.lists(st.sampled_from([FAILURE, FAILURE, RETURNED]), min_size=2, max_size=5))
+    def attempts_end(self, which: int, endings: list[Ending]) -> None:
+        """One after the other, each as soon as it is due, until the job has no more."""
+        job = self.some_live(which).job
+        for ending in endings:
+            self.the_database_says_what_the_model_says()
+            self.come_due([each for each in self.model.waiting if each.job is job])
+            if job.newest.state is ExecutionState.QUEUED:
+                self.work_goes_on()
+                session, process = self.some_session(which), self.primary
+                offer = Offer(entry(job.newest), session.session_id)
+                claimed = self.do(self.stores.claims.claim([offer], LONGEST, 65_536, process.fence))
+                self.claimed(session, claimed, [job.newest])
+            if job.newest.state.is_live:
+                self.reported(self.primary, job.newest, holder_of(job.newest), ending)
 
     @rule(which=WHICH, first=ENDINGS, second=ENDINGS)
     def report_twice_at_once(self, which: int, first: Ending, second: Ending) -> None:
         """The first word counts."""
-        process, execution = self.process(0), self.some_live(which)
-        if execution is None or execution.session is None:
-            return
-        session = execution.session
+        execution, process = self.some_live(which), self.primary
+        session = holder_of(execution)
         put = process.reports.commits.put
         words = [Reported(execution.known_id, session.session_id, session.reporter, each) for each in (first, second)]
 
@@ -185,20 +191,21 @@ class WorkerSteps(Acts):
         execution.job.end(first)
         assert outcomes == [Outcome.ACCEPTED, self.model.answer(execution, session.reporter, second)]
 
-    @rule(who=WHO, which=WHICH)
-    def give_back_what_was_not_sent(self, who: int, which: int) -> None:
+    @rule(which=WHICH, has_epoch=st.booleans())
+    def give_back_what_was_not_sent(self, which: int, has_epoch: bool) -> None:
         """It burns nothing, however often."""
-        process, execution = self.process(who), pick(self.model.executions, which)
-        if execution is None:
-            return
-        ended = self.permitted(
-            process.settler.settle([execution.known_id], _returned_if_live),
-            self.may_change(process) or not execution.state.is_live,
-        )
-        if ended is not None:
-            assert ended == execution.state.is_live
-            if ended:
-                execution.job.end(Returned(was_sent=False))
+        self.some_live(which)
+        execution = pick(self.model.executions, which)
+        assert execution is not None
+        for process in self.in_turn(has_epoch):
+            ended = self.permitted(
+                process.settler.settle([execution.known_id], _returned_if_live),
+                self.may_change(process) or not execution.state.is_live,
+            )
+            if ended is not None:
+                assert ended == execution.state.is_live
+                if ended:
+                    execution.job.end(Returned(was_sent=False))
 
 
 def _returned_if_live(execution: LockedExecution) -> Ending | None:
