@@ -1,6 +1,7 @@
 """Postgres over TLS, as DATABASE_URL says it: who is trusted, who is let in, and that nothing is said in plain text."""
 
 from collections.abc import Callable, Iterator
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -19,6 +20,15 @@ SSL_REQUEST = bytes.fromhex("0000000804d2162f")
 PROTECTION = Query("protection", "select ssl, client_dn from pg_stat_ssl where pid = pg_backend_pid()", ())
 NOT_TRUSTED = r"its certificate is not trusted \(.*certificate"
 ANOTHER_NAME = r"its certificate is not trusted \(Hostname mismatch\)"
+
+
+LONG = timedelta(seconds=30)
+
+
+@pytest.fixture(autouse=True)
+def _patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However slow this machine is, a connection comes to its end."""
+    monkeypatch.setattr("dispatchd.adapters.postgres.database.CONNECT_TIMEOUT", LONG)
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +58,7 @@ def url(server: TlsPostgres) -> Iterator[str]:
 
 async def protection(url: str) -> tuple[bool, str | None]:
     """Whether a connection as the roles make it is encrypted, and the name in our certificate."""
-    async with Database(url, connections=1, application_name="test") as database:
+    async with Database(url, connections=1, application_name="test", statement_timeout=LONG) as database:
         await check_schema(database)
         async with database.connection() as connection:
             row = await connection.row(PROTECTION)
@@ -110,7 +120,7 @@ async def test_where_nobody_speaks_tls_nothing_is_said_in_plain_text(
 ) -> None:
     async with stripper(b"N") as between:
         through = url.replace(f":{server.port}/", f":{between.port}/")
-        with pytest.raises(DatabaseUnavailable, match="it does not speak TLS"):
+        with pytest.raises(DatabaseUnavailable, match="TLS was refused or broken off"):
             await protection(f"{through}?sslmode={mode}&sslrootcert={authority.certificate_file}")
     assert between.heard == [SSL_REQUEST]
 
@@ -173,11 +183,13 @@ async def test_of_several_hosts_one_that_answers_is_enough(
 
 
 async def test_a_host_that_never_answers_comes_last_the_next_time(
-    several: Callable[..., str], server: TlsPostgres
+    several: Callable[..., str], server: TlsPostgres, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("dispatchd.adapters.postgres.database.CONNECT_TIMEOUT", timedelta(seconds=4))
     async with proxy_to(server.address) as deaf:
         deaf.go_deaf()
-        async with Database(several(deaf.port), connections=1, application_name="test") as database:
+        address = several(deaf.port)
+        async with Database(address, connections=1, application_name="test", statement_timeout=LONG) as database:
             with pytest.raises(DatabaseUnavailable):
                 await check_schema(database)
             await check_schema(database)

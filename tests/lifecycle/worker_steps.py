@@ -24,6 +24,8 @@ from stores import LONGEST
 ENDINGS = st.sampled_from(
     [
         SUCCESS,
+        SUCCESS,
+        SUCCESS,
         FAILURE,
         FAILURE,
         Failed("never", do_not_retry=True),

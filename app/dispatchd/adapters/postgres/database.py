@@ -227,7 +227,7 @@ def _why(exc: BaseException) -> str:
         return f"TLS failed ({exc.reason or type(exc).__name__})"
     if type(exc) is ConnectionError:
         # Only the driver itself raises this one, and only about the handshake.
-        return "it does not speak TLS"
+        return "TLS was refused or broken off"
     return type(exc).__name__
 
 
