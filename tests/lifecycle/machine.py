@@ -104,8 +104,11 @@ class Machine(RuleBasedStateMachine):
 
     def in_turn(self, has_epoch: bool) -> list[Process]:
         """Processes that try the same one after the other: one of the passive region and one of an old epoch, which
-        must achieve nothing, then one that may, with a REGION_EPOCH or not."""
+        must achieve nothing, whether they know it or not; then one that may, with a REGION_EPOCH or not."""
         _, deployed, old = self.processes[self.model.region.primary]
+        if not has_epoch:
+            for process in (self.other, old):
+                process.has_not_heard(self.primary.watch.row)
         last = deployed if has_epoch and self.may_change(deployed) else self.primary
         return [self.other, old, last]
 

@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 
 import pytest
@@ -17,7 +17,7 @@ from dispatchd.application.region_switch import RegionSwitch
 from dispatchd.application.region_watch import RegionWatch
 from dispatchd.application.settler import Settler
 from dispatchd.application.submit_jobs import SubmitJobs
-from dispatchd.domain.region import RegionFence
+from dispatchd.domain.region import RegionFence, RegionMode, RegionRow
 from stores import Stores, ids
 
 EXTRA_DELIVERIES = 1
@@ -43,6 +43,11 @@ class Process:
     @property
     def fence(self) -> RegionFence:
         return self.watch.fence
+
+    def has_not_heard(self, row: RegionRow) -> None:
+        """It still knows an earlier row, of which this one differs: the last in which it might change everything."""
+        epoch = row.epoch - 1 if self.fence.epoch is None else self.fence.epoch
+        self.watch._row = replace(row, primary_region=self.region, epoch=epoch, mode=RegionMode.ACTIVE)
 
     def deploy(self, epoch: int | None) -> None:
         """Starts it anew with another REGION_EPOCH."""
