@@ -206,8 +206,10 @@ class GrpcServer:
 
 def _is_our_fault(record: logging.LogRecord) -> bool:
     """Where a caller leaves while the answer is on its way, the library can't send it and logs an error with a
-    traceback; that says nothing about this process."""
-    return not (record.exc_info and isinstance(record.exc_info[1], grpc.aio.InternalError))
+    traceback; that says nothing about this process. And a header that is no UTF-8 it logs whole, be it a token."""
+    error = record.exc_info[1] if record.exc_info else None
+    is_of_a_header = isinstance(error, UnicodeDecodeError) and str(record.msg).startswith("Invalid encoding")
+    return not (is_of_a_header or isinstance(error, grpc.aio.InternalError))
 
 
 def _connection_age(age: timedelta) -> list[tuple[str, int]]:
