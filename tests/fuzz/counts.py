@@ -9,6 +9,7 @@ from fuzz.methods import LABELS
 from fuzz.sender import Outcome
 
 _LEAST_REACHED = 0.2
+_MOST_BUSY = 0.05
 _UNSERVED = frozenset(["Health.List"])
 """Methods that our servers don't have; they are called all the same."""
 _HANGS = "HANGS"
@@ -51,6 +52,8 @@ class Counts:
             reached = calls - codes["INVALID_ARGUMENT"] - codes["DEADLINE_EXCEEDED"] - codes["CANCELLED"]
             if reached < _LEAST_REACHED * calls:
                 yield f"only {reached} of {calls} calls of {label} got beyond the look at the message"
+            if codes["UNAVAILABLE"] > _MOST_BUSY * calls + 1:
+                yield f"{label} was unavailable in {codes['UNAVAILABLE']} of {calls} calls"
             if self._auth and not label.startswith("Health.") and not _of(self.refused, label)["UNAUTHENTICATED"]:
                 yield f"{label} was never called without a token"
         for ack in _ACKS:

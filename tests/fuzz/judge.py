@@ -35,9 +35,15 @@ ANSWERS: dict[str, Set[Code]] = {
 REFUSALS = {Code.UNAUTHENTICATED, Code.PERMISSION_DENIED}
 BUSY = {
     Code.RESOURCE_EXHAUSTED: ("try again in", "larger than max", "metadata size exceeds"),
-    Code.UNAVAILABLE: ("too many workers come and go at once", "was not begun", "the database is busy"),
+    Code.UNAVAILABLE: (
+        "too many workers come and go at once",
+        "the lease of this session was lost",
+        "the database did not answer in time",
+        "the database can't be reached: TimeoutError",
+        "the database is unavailable (SQLSTATE 57014)",
+    ),
 }
-"""Answers of bounds, and words in them that nobody but the bound says."""
+"""Answers of bounds, and of statements that a busy machine did not end in time; nobody else says these words."""
 
 
 def what_is_wrong(case: Case, outcome: Outcome, *, auth: bool) -> str:
