@@ -76,6 +76,7 @@ def _allowed(case: Case, *, auth: bool) -> set[Code]:
         allowed |= {Code.INVALID_ARGUMENT, *(REFUSALS if auth else ())}
     if case.timeout_s is not None:
         allowed.add(Code.DEADLINE_EXCEEDED)
+    # Who leaves may still have been answered, and for gRPC a deadline in the past is leaving too.
     if case.leaves or case.timeout_s is not None:
         allowed.add(Code.CANCELLED)
     return allowed

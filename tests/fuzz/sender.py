@@ -67,8 +67,6 @@ class Sender:
     async def _send(self, case: Case, outcome: Outcome) -> None:
         channels = self._channels[case.method.role]
         channel: Any = channels[case.number % len(channels)]
-        # With a stream of requests even a unary method can be sent none, or two.
-        kind = "stream" if case.method.streams_answers else "unary"
         options: dict[str, Any] = {
             "metadata": (*case.headers, *case.credential.headers()),
             "timeout": case.timeout_s if case.timeout_s is not None else _timeout_s(case),
@@ -80,10 +78,13 @@ class Sender:
             call = channel.unary_unary(case.method.path)(self._filled(case, 0, outcome), **options)
             await self._ask(call, case, outcome)
         else:
+            # With a stream of requests even a unary method can be sent none, or two.
             messages = iter([self._filled(case, number, outcome) for number in range(len(case.messages))])
-            call = getattr(channel, f"stream_{kind}")(case.method.path)(messages, **options)
+            is_stream = case.method.streams_answers
+            calling = (channel.stream_stream if is_stream else channel.stream_unary)(case.method.path)
+            call = calling(messages, **options)
             keep_true_status(call)
-            await (self._read_all if case.method.streams_answers else self._ask)(call, case, outcome)
+            await (self._read_all if is_stream else self._ask)(call, case, outcome)
 
     def _filled(self, case: Case, number: int, outcome: Outcome) -> bytes:
         message = self._ids.put_into(case.messages[number], outcome.assigned)
@@ -91,10 +92,7 @@ class Sender:
         return message
 
     async def _ask(self, call: Any, case: Case, outcome: Outcome) -> None:
-        if case.leaves:
-            # Not before it is under way.
-            await asyncio.sleep(0)
-            call.cancel()
+        await _perhaps_leave(call, case)
         try:
             answer: bytes = await call
         except grpc.aio.AioRpcError as exc:
@@ -112,9 +110,7 @@ class Sender:
             self._ids.jobs.append(answer[begin : begin + 36].decode())
 
     async def _read_all(self, call: Any, case: Case, outcome: Outcome) -> None:
-        if case.leaves:
-            await asyncio.sleep(0)
-            call.cancel()
+        await _perhaps_leave(call, case)
         try:
             while (await call.read()) is not grpc.aio.EOF:
                 if not case.method.streams_requests:
@@ -192,6 +188,13 @@ async def _first_of(heard: asyncio.Event, reader: "asyncio.Task[None]", longest_
         await asyncio.wait({hearing, reader}, timeout=longest_s, return_when=asyncio.FIRST_COMPLETED)
     finally:
         hearing.cancel()
+
+
+async def _perhaps_leave(call: Any, case: Case) -> None:
+    """Drops a call of somebody who leaves: before it is sent, under way, or while it is answered."""
+    if case.leaves:
+        await asyncio.sleep(case.number % 8 / 1000)
+        call.cancel()
 
 
 def _check_was_cancelled(call: Any) -> None:
