@@ -5,7 +5,6 @@ from contextlib import suppress
 from datetime import timedelta
 
 import grpc
-import grpc.aio
 import pytest
 from google.rpc import error_details_pb2, status_pb2
 
@@ -27,7 +26,7 @@ async def guarded(site: Site) -> AsyncIterator[RunningRole]:
 
 
 async def refusal(stream: WorkerStream, worker_id: str = "mailer") -> tuple[grpc.StatusCode, str]:
-    # A token is refused before anything is read: then the stream may have ended already.
+    # The refusal may be there before anything was sent.
     with suppress(grpc.aio.AioRpcError):
         await stream.send(registration=pb.WorkerRegistration(worker_id=worker_id, capabilities=["email"]))
     return await stream.ended()
