@@ -153,7 +153,10 @@ def operations(stores: Stores, url: str, round_number: int) -> "dict[str, tuple[
         "summaries": (lambda: stores.jobs.summaries([job_id(n) for n in range(BATCH)]), BATCH),
         # Not hot: with old statistics a few thousand may be sorted for a page.
         "dead letters": (lambda: stores.jobs.dead_letters(None, None, BATCH), 10 * BATCH),
-        "dead letters, deep": (lambda: stores.jobs.dead_letters((from_now(days=-1), job_id(1)), None, BATCH), 10 * BATCH),
+        "dead letters, deep": (
+            lambda: stores.jobs.dead_letters((from_now(days=-1), job_id(1)), None, BATCH),
+            10 * BATCH,
+        ),
         "workers": (lambda: stores.jobs.workers("", BATCH), BATCH * HELD_BY_EACH),
     }
 
