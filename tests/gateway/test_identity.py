@@ -1,6 +1,7 @@
 """Workers and their tokens: who may connect as whom, and what happens when a token ends."""
 
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from datetime import timedelta
 
 import grpc
@@ -25,7 +26,9 @@ async def guarded(site: Site) -> AsyncIterator[RunningRole]:
 
 
 async def refusal(stream: WorkerStream, worker_id: str = "mailer") -> tuple[grpc.StatusCode, str]:
-    await stream.send(registration=pb.WorkerRegistration(worker_id=worker_id, capabilities=["email"]))
+    # The refusal may be there before anything was sent.
+    with suppress(grpc.aio.AioRpcError):
+        await stream.send(registration=pb.WorkerRegistration(worker_id=worker_id, capabilities=["email"]))
     return await stream.ended()
 
 

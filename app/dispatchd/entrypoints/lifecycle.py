@@ -13,6 +13,7 @@ import asyncio
 import gc
 import logging
 import os
+import resource
 import signal
 import sys
 import threading
@@ -44,6 +45,7 @@ from dispatchd.telemetry import logs, metrics
 
 GC_THRESHOLDS = (50_000, 20, 50)
 """Batches make thousands of short-lived objects; reference counting frees them, so collections can be rare."""
+MOST_OPEN_FILES = 1024 * 1024
 START_PATIENCE_S = 30.0
 STOP_MARGIN_S = 5.0
 EXIT_MISTAKE = 2
@@ -84,6 +86,7 @@ def run_role(role: Role, serve: Serve) -> int:
         return EXIT_MISTAKE
     for warning in settings.warnings:
         _log.warning(warning)
+    allow_many_connections()
     metrics.BUILD.labels(version=_version(), role=role, region=settings.region).set(1)
     try:
         uvloop.run(_run(settings, serve))
@@ -97,6 +100,15 @@ def run_role(role: Role, serve: Serve) -> int:
         _log.exception("the role failed")
         return EXIT_FAILED
     return 0
+
+
+def allow_many_connections() -> None:
+    """Raises the limit of open files, of which each connection is one, as far as this user may: 1,024 are usual, and a
+    role without a free one can neither answer probes nor reach its stores."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = MOST_OPEN_FILES if hard == resource.RLIM_INFINITY else min(hard, MOST_OPEN_FILES)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def _audit_file(settings: Settings) -> logs.RotatingFile | None:

@@ -2,7 +2,9 @@
 
 ::
 
-    (method, metadata, peer, bytes) ──▶ identity ──▶ handler ──▶ bytes or status ──▶ audit line, metrics, log
+    (method, metadata, peer, read) ──▶ identity ──▶ bytes read ──▶ handler ──▶ bytes or status ──▶ audit line, metrics
+
+Nothing of a call is read before its caller is known: strangers can't fill the memory.
 """
 
 import logging
@@ -15,6 +17,7 @@ from typing import Protocol
 
 from prometheus_client import Counter, Histogram
 
+from dispatchd.adapters.grpc.slow_peers import UnreadAnswers
 from dispatchd.adapters.grpc.status import Status, StatusCode, status_of
 from dispatchd.domain import limits
 from dispatchd.domain.access import ANONYMOUS, Identity, check_may_call
@@ -44,6 +47,8 @@ class Call:
 
 
 Handler = Callable[[Call, bytes], Awaitable[bytes]]
+Read = Callable[[], Awaitable[bytes | None]]
+"""Reads the message of a call; None when the caller ends it without one. Raises Overloaded."""
 
 
 class Authenticator(Protocol):
@@ -59,6 +64,7 @@ class CallPipeline:
     def __init__(self, authenticator: Authenticator | None = None, *, audits: bool) -> None:
         self._authenticator = authenticator
         self._audits = audits
+        self._unread = UnreadAnswers()
         self._random = random.Random()
         self._counters: dict[tuple[str, StatusCode], Counter] = {}
         self._durations: dict[str, Histogram] = {}
@@ -87,15 +93,19 @@ class CallPipeline:
         self.end(call, StatusCode.OK if status is None else status.code, 0.0, is_stream=True)
         return status
 
-    async def answer(self, handler: Handler, call: Call, request: bytes) -> bytes | Status:
-        """The handler's bytes, or the status of its error."""
+    async def answer(self, handler: Handler, call: Call, read: Read) -> bytes | Status:
+        """The handler's bytes, or the status of its error. In a task of its own, which ends when the answer is sent."""
         started = time.perf_counter()
         code = StatusCode.CANCELLED
         try:
             self.begin(call)
+            request = await read()
+            if request is None:
+                raise InvalidRequest("", "the call has no message")
             # Each call has a task of its own, so its id need not be taken off again.
             logs.bind_request(call.request_id)
             answer = await handler(call, request)
+            self._unread.hold(len(answer))
             code = StatusCode.OK
             return answer
         except DispatchdError as exc:

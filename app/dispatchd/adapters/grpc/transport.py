@@ -12,13 +12,20 @@ from grpc_health.v1 import health, health_pb2
 from grpc_reflection.v1alpha import reflection, reflection_pb2
 
 from dispatchd.adapters.grpc.call import Call, CallPipeline, Handler
+from dispatchd.adapters.grpc.slow_peers import Arrivals
 from dispatchd.adapters.grpc.status import Status, StatusCode, status_of
 from dispatchd.adapters.grpc.wire import parse
 from dispatchd.adapters.grpc.worker_service import ByteStream, StreamGone
 from dispatchd.domain import limits
-from dispatchd.domain.errors import InvalidRequest
+from dispatchd.domain.errors import InvalidRequest, Overloaded
 
 CONCURRENT_CALLS = 25_000
+CALLS_PER_CONNECTION = 10_000
+"""A further call of the same connection waits in its client."""
+LIBRARY_STREAMS = 100
+"""Open `Watch` calls of health, and open streams of reflection."""
+LONGEST_REFLECTION = timedelta(minutes=1)
+
 _LONGEST_CALL_MS = 75_000
 """WaitJob waits up to a minute."""
 _DETAILS_TRAILER = "grpc-status-details-bin"
@@ -44,6 +51,7 @@ class GrpcServer:
                 # A burst of calls waits for its turn; gRPC's own bounds (1,000 and 3,000) would drop it as CANCELLED.
                 ("grpc.server.max_pending_requests", CONCURRENT_CALLS),
                 ("grpc.server.max_pending_requests_hard_limit", CONCURRENT_CALLS),
+                ("grpc.max_concurrent_streams", CALLS_PER_CONNECTION),
                 ("grpc.max_receive_message_length", limits.REQUEST_BYTES),
                 ("grpc.max_metadata_size", limits.HEADER_BYTES),
                 ("grpc.absolute_max_metadata_size", limits.HEADER_BYTES),
@@ -55,6 +63,8 @@ class GrpcServer:
                 ("grpc.http2.max_ping_strikes", 0),
             ],
         )
+        self._arrivals = Arrivals()
+        self._ending_slow: asyncio.Task[None] | None = None
         self._health = health.aio.HealthServicer()
         self._names: list[str] = []
         self.port = 0
@@ -85,6 +95,7 @@ class GrpcServer:
             raise OSError(f"gRPC port {port} can't be opened: is another process using it?") from exc
         await self.serving(is_serving=False)
         await self._server.start()
+        self._ending_slow = asyncio.create_task(self._arrivals.run(), name="slow arrivals")
 
     async def serving(self, *, is_serving: bool) -> None:
         """What health answers for the server and each service."""
@@ -95,6 +106,8 @@ class GrpcServer:
     async def stop(self, grace: timedelta) -> None:
         """Takes no new calls and ends those that run after `grace`."""
         await self._server.stop(grace.total_seconds())
+        if self._ending_slow is not None:
+            self._ending_slow.cancel()
 
     def _add(self, name: str, handlers: Mapping[str, Any]) -> None:
         self._server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(name, dict(handlers)),))
@@ -102,63 +115,91 @@ class GrpcServer:
     def _unary(self, service: str, method: str, handler: Handler) -> Any:
         label = f"{service.rpartition('.')[2]}.{method}"
 
-        async def serve(request: bytes, context: Context) -> bytes:
-            answer = await self._pipeline.answer(handler, _call(label, context), request)
+        async def serve(_: AsyncIterator[bytes], context: Context) -> bytes:
+            answer = await self._pipeline.answer(handler, _call(label, context), lambda: self._message(context))
             return _refuse(context, answer) if isinstance(answer, Status) else answer
 
-        return grpc.unary_unary_rpc_method_handler(serve)
+        # For gRPC a stream of requests, of which one is read: it would read that of a unary call before it asks us.
+        return grpc.stream_unary_rpc_method_handler(serve)
 
     def _stream(self, service: str, method: str, handler: StreamHandler) -> Any:
         label = f"{service.rpartition('.')[2]}.{method}"
 
         async def serve(_: AsyncIterator[bytes], context: Context) -> None:
-            status = await handler(_call(label, context), _GrpcStream(context))
+            status = await handler(_call(label, context), _GrpcStream(context, self._message))
             if status.code is not StatusCode.OK:
                 _refuse(context, status)
 
         return grpc.stream_stream_rpc_method_handler(serve)
 
+    async def _message(self, context: Context) -> bytes | None:
+        """The first message of a call. Raises Overloaded when it does not arrive."""
+        return await self._arrivals.message(_read(context))
+
     # Health and reflection come from their libraries; only their parsing is ours, because a generated servicer answers
     # bytes that are no message with UNKNOWN or INTERNAL.
 
     def _add_health(self) -> None:
-        async def check(data: bytes, context: Context) -> bytes:
-            request = _parsed(health_pb2.HealthCheckRequest, data, context)
+        watches = asyncio.Semaphore(LIBRARY_STREAMS)
+
+        async def check(_: AsyncIterator[bytes], context: Context) -> bytes:
+            request = await self._first(health_pb2.HealthCheckRequest, context)
             if request is None:
                 return b""
             answer: bytes = (await self._health.Check(request, context)).SerializeToString()
             return answer
 
-        async def watch(data: bytes, context: Context) -> None:
-            request = _parsed(health_pb2.HealthCheckRequest, data, context)
-            if request is not None:
+        async def watch(_: AsyncIterator[bytes], context: Context) -> None:
+            request = await self._first(health_pb2.HealthCheckRequest, context)
+            if request is None or _is_full(watches, context):
+                return
+            async with watches:
                 await self._health.Watch(request, _SerialisingContext(context))
 
         self._add(
             health.SERVICE_NAME,
             {
-                "Check": grpc.unary_unary_rpc_method_handler(check),
-                "Watch": grpc.unary_stream_rpc_method_handler(watch),
+                "Check": grpc.stream_unary_rpc_method_handler(check),
+                "Watch": grpc.stream_stream_rpc_method_handler(watch),
             },
         )
 
     def _add_reflection(self, names: tuple[str, ...]) -> None:
         servicer = reflection.ReflectionServicer(names)
+        streams = asyncio.Semaphore(LIBRARY_STREAMS)
 
-        async def info(messages: AsyncIterator[bytes], context: Context) -> AsyncIterator[bytes]:
-            call = _call("ServerReflection.ServerReflectionInfo", context)
-            status = self._pipeline.admitted(call)
-            if status is not None:
-                _refuse(context, status)
-                return
-            async for data in messages:
+        async def answer_all(context: Context) -> None:
+            while (data := await _read(context)) is not None:
                 request = _parsed(reflection_pb2.ServerReflectionRequest, data, context)
                 if request is None:
                     return
                 for answer in servicer.ServerReflectionInfo(iter([request]), context):
-                    yield answer.SerializeToString()
+                    await context.write(answer.SerializeToString())
+
+        async def info(_: AsyncIterator[bytes], context: Context) -> None:
+            status = self._pipeline.admitted(_call("ServerReflection.ServerReflectionInfo", context))
+            if status is not None:
+                _refuse(context, status)
+                return
+            if _is_full(streams, context):
+                return
+            async with streams:
+                try:
+                    async with asyncio.timeout(LONGEST_REFLECTION.total_seconds()):
+                        await answer_all(context)
+                except TimeoutError:
+                    _refuse(context, status_of(Overloaded("a stream of reflection may take a minute")))
 
         self._add(reflection.SERVICE_NAME, {"ServerReflectionInfo": grpc.stream_stream_rpc_method_handler(info)})
+
+    async def _first(self, kind: Any, context: Context) -> Any:
+        """The first message of a call, parsed; None after a refusal."""
+        try:
+            data = await self._message(context)
+        except Overloaded as exc:
+            _refuse(context, status_of(exc))
+            return None
+        return None if data is None else _parsed(kind, data, context)
 
 
 def _connection_age(age: timedelta) -> list[tuple[str, int]]:
@@ -171,12 +212,13 @@ def _connection_age(age: timedelta) -> list[tuple[str, int]]:
 class _GrpcStream:
     """Fulfils `ByteStream`."""
 
-    def __init__(self, context: Context) -> None:
+    def __init__(self, context: Context, first: Callable[[Context], Awaitable[bytes | None]]) -> None:
         self._context = context
+        self._next = first
 
     async def read(self) -> bytes | None:
-        data = await self._context.read()
-        return None if data is grpc.aio.EOF else data
+        read, self._next = self._next, _read
+        return await read(self._context)
 
     async def write(self, message: bytes) -> None:
         try:
@@ -211,6 +253,20 @@ def _certificate_names(context: Context) -> tuple[str, ...]:
     if not auth:
         return ()
     return tuple(name.decode(errors="replace") for name in auth.get("x509_subject_alternative_name", ()))
+
+
+async def _read(context: Context) -> bytes | None:
+    """The next message; None when the caller sends no more."""
+    data = await context.read()
+    return None if data is grpc.aio.EOF else data
+
+
+def _is_full(places: asyncio.Semaphore, context: Context) -> bool:
+    """Whether the call was refused because all places are taken."""
+    if places.locked():
+        _refuse(context, status_of(Overloaded("too many calls of this kind are open")))
+        return True
+    return False
 
 
 def _parsed(kind: Any, data: bytes, context: Context) -> Any:

@@ -35,7 +35,6 @@ LARGE_PAYLOADS_AT_ONCE = 4
 LAST_WORDS = timedelta(seconds=1)
 _LAST_WORDS_S = LAST_WORDS.total_seconds()
 _LAST_ACKS_S = 5.0
-_FIRST_MESSAGE_S = 30.0
 _PAYLOAD_RETRY_S = 0.2
 _log = logging.getLogger(__name__)
 
@@ -48,7 +47,7 @@ class ByteStream(Protocol):
     """A bidirectional stream of messages as bytes."""
 
     async def read(self) -> bytes | None:
-        """The next message; None when the other side has closed."""
+        """The next message; None when the other side has closed. Raises Overloaded when the first does not arrive."""
 
     async def write(self, message: bytes) -> None:
         """Sends a message; waits while the other side does not read. Raises StreamGone."""
@@ -86,11 +85,7 @@ class WorkerService:
             self._pipeline.end(call, code, time.perf_counter() - started, is_stream=True)
 
     async def _serve(self, call: Call, stream: ByteStream) -> DispatchdError | None:
-        try:
-            async with asyncio.timeout(_FIRST_MESSAGE_S):
-                data = await stream.read()
-        except TimeoutError:
-            raise RegisterFirst(f"nothing was sent for {_FIRST_MESSAGE_S:g} s") from None
+        data = await stream.read()
         if data is None:
             return None
         first = inbound(data)
