@@ -60,8 +60,9 @@ proto-check: setup ## Check that the contract is well-formed, that old clients c
 	$(BIN)/buf breaking proto --against proto/dispatchd-v1-baseline.binpb
 	$(BIN)/pytest -q tests/contract/test_proto.py
 
+# Most tests wait for leases and processes most of the time, so that three at once keep two cores busy.
 unit: setup
-	$(BIN)/pytest -q
+	$(BIN)/pytest -q -n 3 --dist worksteal
 
 build: setup ## Build the wheel into dist/
 	rm -rf dist
