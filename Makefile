@@ -2,6 +2,7 @@
 
 PYTHON ?= python3
 MINUTES ?= 10
+FAULTS ?= 12
 UV_VERSION := 0.13.9
 UV := .venv-tools/uv-$(UV_VERSION)/bin/uv
 BIN := .venv/bin
@@ -11,7 +12,8 @@ export UV_PYTHON_DOWNLOADS := never
 unexport VIRTUAL_ENV UV_PYTHON UV_PROJECT_ENVIRONMENT PYTHONPATH PYTHONHOME
 
 .DEFAULT_GOAL := help
-.PHONY: help setup dev demo test bench faults fmt fmt-check lint types layers proto proto-check unit build wheel-check clean
+.PHONY: help setup dev demo test bench faults fmt fmt-check lint types layers proto proto-check unit singles build \
+	wheel-check clean
 
 help: ## List the verbs
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
@@ -34,7 +36,7 @@ faults: setup ## Kill, stop and cut off real processes: all singles, all pairs, 
 	PYTHONPATH=tests $(BIN)/python -m faults.run pairs $(if $(SEED),--seed $(SEED))
 	PYTHONPATH=tests $(BIN)/python -m faults.run random --minutes $(MINUTES) $(if $(SEED),--seed $(SEED))
 
-test: setup fmt-check lint types layers proto-check unit ## Check formatting, lint, types, layers and the contract, then run all tests
+test: setup fmt-check lint types layers proto-check unit singles ## Check formatting, lint, types, layers and the contract, then run all tests
 
 fmt: setup ## Format the code and sort the imports
 	$(BIN)/ruff check --quiet --select I --fix .
@@ -63,6 +65,14 @@ proto-check: setup ## Check that the contract is well-formed, that old clients c
 # Most tests wait for leases and processes most of the time, so that three at once keep two cores busy.
 unit: setup
 	$(BIN)/pytest -q -n 3 --dist worksteal
+
+# After the other tests and alone, because it measures how soon an installation recovers.
+singles: setup ## Make twelve single faults on one installation under load; all of them with FAULTS=all
+ifeq ($(FAULTS),all)
+	PYTHONPATH=tests $(BIN)/python -m faults.run singles --no-evidence
+else
+	$(BIN)/pytest -q -m faults tests/faults/test_single_faults.py
+endif
 
 build: setup ## Build the wheel into dist/
 	rm -rf dist
