@@ -12,7 +12,7 @@ export UV_PYTHON_DOWNLOADS := never
 unexport VIRTUAL_ENV UV_PYTHON UV_PROJECT_ENVIRONMENT PYTHONPATH PYTHONHOME
 
 .DEFAULT_GOAL := help
-.PHONY: help setup dev demo test bench faults fmt fmt-check lint types layers proto proto-check unit singles build \
+.PHONY: help setup dev demo test bench faults fuzz fmt fmt-check lint types layers proto proto-check unit singles build \
 	wheel-check clean
 
 help: ## List the verbs
@@ -35,6 +35,9 @@ faults: setup ## Kill, stop and cut off real processes: all singles, all pairs, 
 	PYTHONPATH=tests $(BIN)/python -m faults.run singles $(if $(SEED),--seed $(SEED))
 	PYTHONPATH=tests $(BIN)/python -m faults.run pairs $(if $(SEED),--seed $(SEED))
 	PYTHONPATH=tests $(BIN)/python -m faults.run random --minutes $(MINUTES) $(if $(SEED),--seed $(SEED))
+
+fuzz: setup ## Send 100,000 hostile messages to real processes, without tokens and with; [SEED=…]
+	PYTHONPATH=tests $(BIN)/python -m fuzz.run $(if $(SEED),--seed $(SEED))
 
 test: setup fmt-check lint types layers proto-check unit singles ## Check formatting, lint, types, layers and the contract, then run all tests
 
