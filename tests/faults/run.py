@@ -6,7 +6,8 @@
                        `random --seed SEED --minutes 0` makes that round again
 
 Exit code 1 if a rule was broken, a target missed, or something was remarked upon; the ledgers of that round are kept.
-A whole run in which all was well writes `evidence/faults/<kind>.json`, unless it has `--no-evidence`.
+A whole run in which all was well writes `evidence/faults/<kind>.json`, unless it has `--no-evidence`: then a target may
+be missed by as much as a busy machine takes longer.
 """
 
 import argparse
@@ -80,7 +81,7 @@ async def run(
         _tell_report(report, place)
         if report.is_clean and not keep:
             shutil.rmtree(place, ignore_errors=True)
-    is_clean = all(report.is_clean for report in reports)
+    is_clean = all(report.is_clean if is_evidence else report.is_clean_for_a_busy_machine for report in reports)
     summary = summarize(kind, seed, circumstances, names, left_out, reports)
     tell(f"{'all was well' if is_clean else 'NOT all was well'} in {len(reports)} rounds, seed {seed}")
     write(summary, folder / f"{kind}.json")
@@ -109,7 +110,7 @@ def main() -> None:
     parser.add_argument("--only", help="names of single faults, with commas")
     parser.add_argument("--folder", type=Path, help="where ledgers go; by default a new one for temporary files")
     parser.add_argument("--keep", action="store_true", help="keep the ledgers of clean rounds too")
-    parser.add_argument("--no-evidence", action="store_true", help="write no summary into the repository")
+    parser.add_argument("--no-evidence", action="store_true", help="write no summary, and be patient with this machine")
     arguments = parser.parse_args()
     if arguments.kind == "random" and arguments.minutes is None:
         parser.error("random needs --minutes")
