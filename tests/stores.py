@@ -12,7 +12,7 @@ import pytest
 from redis.asyncio import Redis
 
 from dispatchd.adapters.postgres.claims import PostgresClaimStore
-from dispatchd.adapters.postgres.database import Database
+from dispatchd.adapters.postgres.database import STATEMENT_TIMEOUT, Database
 from dispatchd.adapters.postgres.jobs import PostgresJobStore
 from dispatchd.adapters.postgres.recovery import PostgresRecoveryStore, PostgresRegionStore
 from dispatchd.adapters.postgres.sessions import PostgresSessionStore
@@ -67,11 +67,14 @@ async def open_stores(
     fence: RegionFence = FENCE,
     chance: float = 0.5,
     prefix: str = PREFIX,
+    statement_timeout: timedelta = STATEMENT_TIMEOUT,
 ) -> AsyncIterator[Stores]:
     """Opens a pool and builds the stores; without an address there is no Redis. The announcer's loop does not run."""
     async with (
         redis_at(redis_address) as redis,
-        Database(url, connections=connections, application_name="stores") as database,
+        Database(
+            url, connections=connections, application_name="stores", statement_timeout=statement_timeout
+        ) as database,
     ):
         queue, signals = RedisReadyQueue(redis, prefix), RedisSignals(redis, prefix)
         announcer = Announcer(queue, signals)

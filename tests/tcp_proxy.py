@@ -1,6 +1,7 @@
 """A TCP proxy between a program and its server that can break the connection in every way a network does."""
 
 import asyncio
+import ssl
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
@@ -111,11 +112,11 @@ class TcpProxy:
 
 
 @asynccontextmanager
-async def proxy_to(address: str) -> AsyncIterator[TcpProxy]:
-    """A proxy on a free port to `host:port`."""
+async def proxy_to(address: str, tls: ssl.SSLContext | None = None) -> AsyncIterator[TcpProxy]:
+    """A proxy on a free port to `host:port`; with `tls` its clients have to speak that, and the server does not."""
     host, _, port = address.rpartition(":")
     proxy = TcpProxy(host, int(port))
-    server = await asyncio.start_server(proxy.serve, "127.0.0.1", 0)
+    server = await asyncio.start_server(proxy.serve, "127.0.0.1", 0, ssl=tls)
     proxy.port = server.sockets[0].getsockname()[1]
     try:
         yield proxy

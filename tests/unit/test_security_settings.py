@@ -109,26 +109,49 @@ def test_production_refuses_a_secret_that_can_be_guessed(everything: dict[str, s
 
 
 @pytest.mark.parametrize(
-    ("url", "fits"),
+    ("url", "variables", "fits"),
     [
-        ("postgresql://u:p@db:5432/jobs", False),
-        ("postgresql://u:p@db:5432/jobs?sslmode=prefer", False),
-        ("postgresql://u:p@db:5432/jobs?sslmode=verify-full&sslrootcert=/ca", True),
-        ("postgresql://u:p@db:5432/jobs?sslmode=require", True),
-        ("postgresql://u:p@127.0.0.1:5432/jobs", True),
-        ("postgresql://u:p@[::1]:5432/jobs", True),
-        ("postgresql://u:p@localhost/jobs", True),
-        ("postgresql://u:p@/jobs?host=/run/postgresql", True),
-        ("postgresql://u:p@/jobs?host=db", False),
-        ("postgresql://u:p@db/jobs?host=localhost", False),
-        ("postgresql://u:p@[::1],db/jobs", False),
-        ("postgresql:///jobs", False),
+        ("postgresql://u:p@db:5432/jobs", {}, False),
+        ("postgresql://u:p@db:5432/jobs?sslmode=disable", {}, False),
+        ("postgresql://u:p@db:5432/jobs?sslmode=allow", {}, False),
+        ("postgresql://u:p@db:5432/jobs?sslmode=prefer", {}, False),
+        ("postgresql://u:p@db:5432/jobs?sslmode=require", {}, True),
+        ("postgresql://u:p@db:5432/jobs?sslmode=verify-ca&sslrootcert={ca}", {}, True),
+        ("postgresql://u:p@db:5432/jobs?sslmode=verify-full&sslrootcert={ca}", {}, True),
+        ("postgresql://u:p@db:5432/jobs?sslmode=verify-full&sslmode=prefer", {}, False),
+        ("postgresql://u:p@db:5432/jobs", {"PGSSLMODE": "verify-full"}, True),
+        ("postgresql://u:p@db:5432/jobs", {"PGSSLMODE": "prefer"}, False),
+        ("postgresql://u:p@db:5432/jobs?sslmode=prefer", {"PGSSLMODE": "verify-full"}, False),
+        ("postgresql://u:p@db:5432/jobs?service=s", {"PGSSLMODE": "verify-full"}, False),
+        ("postgresql://u:p@127.0.0.1:5432/jobs", {}, True),
+        ("postgresql://u:p@127.8.9.1/jobs", {}, True),
+        ("postgresql://u:p@127.0.0.1.example.com/jobs", {}, False),
+        ("postgresql://u:p@[::1]:5432/jobs", {}, True),
+        ("postgresql://u:p@[::1]/jobs?sslmode=disable", {}, True),
+        ("postgresql://u:p@[fd00::1]:5432/jobs", {}, False),
+        ("postgresql://u:p@localhost/jobs", {}, True),
+        ("postgresql://u:p@localhost.example.com/jobs", {}, False),
+        ("postgresql://u:p@/jobs?host=/run/postgresql", {}, True),
+        ("postgresql://u:p@%2Frun%2Fpostgresql/jobs", {}, True),
+        ("postgresql://u:p@/jobs?host=db", {}, False),
+        ("postgresql://u:p@/jobs?host=/run/postgresql,db", {}, False),
+        ("postgresql://u:p@db/jobs?host=localhost", {}, False),
+        ("postgresql://u:p@x@localhost/jobs", {}, False),
+        ("postgresql://u:p@[::1],db/jobs", {}, False),
+        ("postgresql://u:p@[::1]:5432,127.0.0.1:5433/jobs", {}, True),
+        ("postgresql://u:p@one:5432,two:5433/jobs", {}, False),
+        ("postgresql://u:p@one:5432,two:5433/jobs?sslmode=require", {}, True),
+        ("postgresql:///jobs", {}, True),
+        ("postgresql:///jobs", {"PGHOST": "db"}, False),
+        ("postgresql:///jobs", {"PGHOST": "/run/postgresql"}, True),
+        ("postgresql:///jobs", {"PGSERVICE": "s"}, False),
     ],
 )
 def test_production_wants_an_encrypted_way_to_another_machines_database(
-    everything: dict[str, str], url: str, fits: bool
+    everything: dict[str, str], files: dict[str, str], url: str, variables: dict[str, str], fits: bool
 ) -> None:
-    environment = everything | {"DATABASE_URL": url}
+    url = url.replace("{ca}", files["ca"])
+    environment = everything | {"DATABASE_URL": url} | variables
     if fits:
         assert load(**environment).database_url == url
     else:

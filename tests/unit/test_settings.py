@@ -146,6 +146,45 @@ def test_an_unusable_redis_address_is_refused(address: str) -> None:
     assert problem_of(REDIS_ADDRESS=address).endswith("write HOST:PORT, or rediss://HOST:PORT for TLS.")
 
 
+@pytest.mark.parametrize(
+    ("url", "why"),
+    [
+        ("postgresql://db/jobs?sslmode", "can't be taken apart"),
+        ("postgresql://[::1/jobs", "can't be taken apart"),
+        ("postgresql://one,,two/jobs", "a host that can't be taken apart"),
+        ("postgresql://one:5432,two:none/jobs", "a host that can't be taken apart"),
+        ("postgresql://one:5432,two:65536/jobs", "a port that is none"),
+        ("postgresql://db/jobs?port=none", "a port that is none"),
+        ("postgresql://one,two/jobs?port=1,2,3", "another number of ports than hosts"),
+        ("postgresql://db/jobs?sslmode=verify_full", "its sslmode is none of disable, allow, prefer, require, verify-"),
+        (
+            "postgresql://db/jobs?sslrootcert=/none.pem",
+            "sslrootcert /none.pem can't be read (No such file or directory)",
+        ),
+        ("postgresql://db/jobs?sslcert=/none.pem", "its sslcert /none.pem can't be read"),
+        ("postgresql://db/jobs?sslkey=/none.pem", "its sslkey /none.pem can't be read"),
+    ],
+)
+def test_an_unusable_database_url_is_refused(url: str, why: str) -> None:
+    problem = problem_of(DATABASE_URL=url)
+    assert why in problem
+    assert "not shown here" in problem
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgresql://ann:s3cret@one:5432,two:5433/jobs?target_session_attrs=read-write",
+        "postgres://[::1]:5432,[::2]/jobs",
+        "postgresql://one,two/jobs?port=5433",
+        "postgresql://one,two/jobs?port=5433,5434",
+        "postgresql:///jobs?host=/run/postgresql,two:5433",
+    ],
+)
+def test_a_database_may_have_several_hosts(url: str) -> None:
+    assert load(DATABASE_URL=url).database_url == url
+
+
 def test_a_certificate_authority_without_tls_is_refused(tmp_path: Path) -> None:
     authority = tmp_path / "ca.pem"
     authority.write_text("certificate")

@@ -25,6 +25,10 @@ class DatabaseUnavailable(Unavailable):
     """Postgres can't be reached, or not in time. Whether the last transaction was committed is unclear."""
 
 
+class DatabaseMisconfigured(DatabaseUnavailable):
+    """What this process was told about Postgres can't be right: to wait does not help."""
+
+
 class TransientConflict(Unavailable):
     """A dead-lock, serialisation failure or lock timeout: nothing was written, the same may be tried again whole."""
 

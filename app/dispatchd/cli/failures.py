@@ -56,13 +56,13 @@ class NotYet(CommandFailed):
 def database_failures() -> Iterator[None]:
     """Ends a command that works on the database with a sentence in place of a stack trace."""
     from dispatchd.adapters.postgres.migrate import SchemaMismatch
-    from dispatchd.application.ports import BatchRejected
+    from dispatchd.application.ports import BatchRejected, DatabaseMisconfigured
     from dispatchd.domain.errors import Unavailable
     from dispatchd.entrypoints.settings import SettingsError
 
     try:
         yield
-    except (SettingsError, SchemaMismatch) as exc:
+    except (SettingsError, SchemaMismatch, DatabaseMisconfigured) as exc:
         raise Mistaken(str(exc)) from exc
     except Unavailable as exc:
         raise OutOfReach(f"{exc}: check that the server in DATABASE_URL runs, and its user and password") from exc

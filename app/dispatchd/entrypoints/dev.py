@@ -94,8 +94,8 @@ async def _unless(stopping: asyncio.Event, work: Coroutine[object, object, None]
 
 def _summary(installation: Installation) -> str:
     """Where everything is; no line shows a password."""
-    database = urlsplit(installation.database_url)
-    rows = [("PostgreSQL", f"{database.hostname}:{database.port or 5432}"), ("Valkey", installation.redis_address)]
+    where = urlsplit(installation.database_url).netloc.rpartition("@")[2]
+    rows = [("PostgreSQL", where or "as the environment says"), ("Valkey", installation.redis_address)]
     if installation.postgres is not None:
         password_file = installation.postgres.data_dir / "password"
         rows[0] = ("PostgreSQL", f"{installation.postgres.address}, user postgres, its password is in {password_file}")

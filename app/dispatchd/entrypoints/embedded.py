@@ -13,14 +13,12 @@ import socket
 import subprocess
 from collections.abc import Mapping
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, ClassVar
 
 from dispatchd.entrypoints.child_process import User, spawn, stop_within
 from dispatchd.entrypoints.embedded_server import HOST, EmbeddedServer, EmbeddedServerError, log_tail, package_folder
 
 __all__ = ["EmbeddedPostgres", "EmbeddedServerError", "EmbeddedValkey"]
-
-POSTGRES_MAJOR_VERSION = "18"
 
 _INITDB_TIMEOUT_S = 120.0
 
@@ -33,6 +31,7 @@ class EmbeddedPostgres(EmbeddedServer):
     """
 
     title = "PostgreSQL"
+    major_version: ClassVar[str] = "18"
     # Fast shutdown, then immediate shutdown.
     stop_signals = ((signal.SIGINT, 15.0), (signal.SIGQUIT, 5.0))
 
@@ -71,9 +70,9 @@ class EmbeddedPostgres(EmbeddedServer):
         if not self._cluster.exists():
             self._make_cluster()
         version = (self._cluster / "PG_VERSION").read_text().strip()
-        if version != POSTGRES_MAJOR_VERSION:
+        if version != self.major_version:
             raise EmbeddedServerError(
-                f"{self._cluster} was made by PostgreSQL {version} and this is {POSTGRES_MAJOR_VERSION}: "
+                f"{self._cluster} was made by PostgreSQL {version} and this is {self.major_version}: "
                 "use another folder, or move the data with pg_dump and psql."
             )
 

@@ -21,6 +21,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequenc
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
+from typing import Any
 
 import uvloop
 from redis.asyncio import Redis
@@ -35,7 +36,7 @@ from dispatchd.adapters.redis.ready_queue import RedisReadyQueue
 from dispatchd.adapters.redis.signals import RedisSignals
 from dispatchd.adapters.tokens import TokenVerifier
 from dispatchd.application.announcer import Announcer
-from dispatchd.application.ports import DatabaseUnavailable
+from dispatchd.application.ports import DatabaseMisconfigured, DatabaseUnavailable
 from dispatchd.application.region_watch import RegionWatch
 from dispatchd.domain.ids import IdGenerator
 from dispatchd.domain.region import RegionFence
@@ -90,7 +91,7 @@ def run_role(role: Role, serve: Serve) -> int:
     metrics.BUILD.labels(version=_version(), role=role, region=settings.region).set(1)
     try:
         uvloop.run(_run(settings, serve))
-    except SchemaMismatch as exc:
+    except (SchemaMismatch, DatabaseMisconfigured) as exc:
         _log.error(str(exc))
         return EXIT_MISTAKE
     except (DatabaseUnavailable, UnusableCertificate, OSError) as exc:
@@ -121,6 +122,7 @@ def _audit_file(settings: Settings) -> logs.RotatingFile | None:
 async def _run(settings: Settings, serve: Serve) -> None:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
+    loop.set_exception_handler(_on_stray_failure)
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, _on_signal, stop, settings)
     async with open_backends(settings) as backends:
@@ -130,6 +132,15 @@ async def _run(settings: Settings, serve: Serve) -> None:
         gc.set_threshold(*GC_THRESHOLDS)
         await serve(settings, backends, stop)
     _log.info("stopped")
+
+
+def _on_stray_failure(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """What failed and nobody waits for. A handshake that fails in the moment when its time is up is no defect."""
+    exc = context.get("exception")
+    if isinstance(exc, OSError):
+        _log.info("a connection failed that nobody waits for", extra={"error": f"{type(exc).__name__}: {exc}"})
+    else:
+        loop.default_exception_handler(context)
 
 
 def _on_signal(stop: asyncio.Event, settings: Settings) -> None:
@@ -178,6 +189,8 @@ async def _wait_for_schema(database: Database) -> None:
     while True:
         try:
             await check_schema(database)
+        except DatabaseMisconfigured:
+            raise
         except DatabaseUnavailable as exc:
             if asyncio.get_running_loop().time() > deadline:
                 raise

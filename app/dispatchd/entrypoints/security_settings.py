@@ -1,18 +1,16 @@
 """The settings of authentication, TLS and the audit log, and what production asks of them."""
 
-import ipaddress
 from dataclasses import dataclass, field
 from pathlib import Path
-from urllib.parse import parse_qs, urlsplit
 
 from dispatchd.adapters.tokens import UnusableKey, VerifyingKey, public_keys, shared_secret
+from dispatchd.entrypoints.database_url import DatabaseUrl
 from dispatchd.entrypoints.environment import EnvironmentReader
 
 DEVELOPMENT_ENVIRONMENTS = ("development", "dev", "development-kind", "local", "compose", "kubernetes", "test")
 
 _MIB = 1024 * 1024
 _SECRET, _PEM = "AUTH_JWT_SHARED_SECRET", "AUTH_JWT_PUBLIC_KEY_PEM"
-_ENCRYPTED_SSL_MODES = ("require", "verify-ca", "verify-full")
 _WEAK_WORDS = ("secret", "password", "changeme", "change-me", "example", "insecure", "dispatchd", "12345678", "qwerty")
 _FEWEST_CHARACTERS = 10
 """Different ones in a shared secret. 32 random hexadecimal digits have fewer once in thousands of times."""
@@ -134,8 +132,9 @@ def read_useless(read: EnvironmentReader) -> tuple[str, ...]:
     return tuple(warnings)
 
 
-def guard_production(read: EnvironmentReader, app_env: str, database_url: str) -> None:
-    """Outside development everything that protects an installation has to be on."""
+def guard_production(read: EnvironmentReader, app_env: str, database_url: DatabaseUrl | None) -> None:
+    """Outside development everything that protects an installation has to be on. A URL that can't be used is None: it
+    has its message already."""
     if app_env in DEVELOPMENT_ENVIRONMENTS:
         return
     for switch, default in (
@@ -155,7 +154,7 @@ def guard_production(read: EnvironmentReader, app_env: str, database_url: str) -
         read.refuse_unshown(
             _SECRET, "it can be guessed", "write random bytes, for example those of: openssl rand -base64 48"
         )
-    if database_url and not _is_private(database_url):
+    if database_url is not None and not database_url.is_private(read.secret):
         read.refuse_unshown(
             "DATABASE_URL",
             "its connection to another machine is not encrypted",
@@ -165,34 +164,3 @@ def guard_production(read: EnvironmentReader, app_env: str, database_url: str) -
 
 def _is_weak(secret: str) -> bool:
     return len(set(secret)) < _FEWEST_CHARACTERS or any(word in secret.lower() for word in _WEAK_WORDS)
-
-
-def _is_private(database_url: str) -> bool:
-    """Whether nobody between can read what is said to the database."""
-    try:
-        parts = urlsplit(database_url)
-        options = parse_qs(parts.query)
-    except ValueError:
-        return True  # Another message says that it can't be taken apart.
-    if options.get("sslmode", [""])[-1] in _ENCRYPTED_SSL_MODES:
-        return True
-    # The driver prefers hosts before the path to those in the query; without either it asks the environment.
-    before_the_path = parts.netloc.rpartition("@")[2].split(",") if parts.netloc.rpartition("@")[2] else []
-    hosts = [_without_port(host) for host in before_the_path]
-    hosts += [host for text in options.get("host", []) for host in text.split(",")]
-    return bool(hosts) and all(_is_local(host) for host in hosts)
-
-
-def _without_port(host: str) -> str:
-    if host.startswith("["):
-        return host[1:].partition("]")[0]
-    return host.partition(":")[0]
-
-
-def _is_local(host: str) -> bool:
-    if host == "localhost" or host.startswith("/"):
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False

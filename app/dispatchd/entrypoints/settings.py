@@ -12,6 +12,7 @@ from enum import StrEnum
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from dispatchd.entrypoints.database_url import DatabaseUrl, UnusableUrl, parse_database_url
 from dispatchd.entrypoints.environment import EnvironmentReader
 from dispatchd.entrypoints.security_settings import (
     AuditSettings,
@@ -128,8 +129,8 @@ def load_settings(role: Role, environ: Mapping[str, str]) -> Settings:
     app_env = read.name("APP_ENV", "development", 64)
     auth, tls, audit = read_auth(read), read_tls(read), read_audit(read)
     warnings = read_useless(read)
-    database = _database(read)
-    guard_production(read, app_env, database.database_url)
+    database, database_url = _database(read)
+    guard_production(read, app_env, database_url)
     region = database.region
     grpc_port = read.integer("GRPC_PORT", 8080, 0, 65535)
     metrics_port = read.integer("METRICS_PORT", _METRICS_PORTS[role], 0, 65535)
@@ -189,38 +190,36 @@ def load_database_settings(environ: Mapping[str, str]) -> DatabaseSettings:
         SettingsError: if one of these variables is missing or can't be used; it lists all of them.
     """
     read = EnvironmentReader(environ)
-    settings = _database(read)
+    settings, _ = _database(read)
     if read.problems:
         raise SettingsError(read.problems)
     return settings
 
 
-def _database(read: EnvironmentReader) -> DatabaseSettings:
+def _database(read: EnvironmentReader) -> tuple[DatabaseSettings, DatabaseUrl | None]:
     region = read.name("REGION", "local", 64)
-    return DatabaseSettings(
-        database_url=_database_url(read),
+    url, parsed = _database_url(read)
+    settings = DatabaseSettings(
+        database_url=url,
         region=region,
         primary_region=read.name("PRIMARY_REGION", region, 64),
         region_epoch=read.integer("REGION_EPOCH", 1, 1, 2**31 - 1) if read.is_set("REGION_EPOCH") else None,
     )
+    return settings, parsed
 
 
-def _database_url(read: EnvironmentReader) -> str:
-    """The address of Postgres; it may carry a password, so no message shows it."""
+def _database_url(read: EnvironmentReader) -> tuple[str, DatabaseUrl | None]:
+    """The address of Postgres, and its parts if it can be used; it may carry a password, so no message shows it."""
     advice = "write postgresql://USER:PASSWORD@HOST:PORT/DATABASE (its value is not shown here)."
     url = read.secret("DATABASE_URL")
     if url is None:
         read.refuse_unshown("DATABASE_URL", "is not set", advice)
-        return ""
+        return "", None
     try:
-        parts = urlsplit(url)
-        parts.port  # noqa: B018  (a port that is no number raises only when it is asked for)
-    except ValueError:
-        read.refuse_unshown("DATABASE_URL", "read a value that can't be taken apart", advice)
-        return url
-    if parts.scheme not in ("postgresql", "postgres"):
-        read.refuse_unshown("DATABASE_URL", "read a value that does not start with postgresql://", advice)
-    return url
+        return url, parse_database_url(url)
+    except UnusableUrl as exc:
+        read.refuse_unshown("DATABASE_URL", str(exc), advice)
+        return url, None
 
 
 def _redis(read: EnvironmentReader) -> RedisSettings:

@@ -5,15 +5,17 @@ then prefer a scan or a hash join (seen: 70 times slower), so those are switched
 """
 
 import asyncio
+import ssl
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from datetime import timedelta
+from urllib.parse import urlsplit
 
 import asyncpg
 
 from dispatchd.adapters.postgres.queries import Query
-from dispatchd.application.ports import BatchRejected, DatabaseUnavailable, TransientConflict
+from dispatchd.application.ports import BatchRejected, DatabaseMisconfigured, DatabaseUnavailable, TransientConflict
 
 STATEMENT_TIMEOUT = timedelta(seconds=2)
 LOCK_TIMEOUT = timedelta(milliseconds=150)
@@ -140,20 +142,32 @@ class Database:
 
     async def _connect(self) -> "asyncpg.Connection[Record]":
         timeout_ms = round(self._statement_timeout.total_seconds() * 1000)
-        return await asyncpg.connect(
-            self._url,
-            command_timeout=self._statement_timeout.total_seconds() + 0.5,
-            timeout=CONNECT_TIMEOUT.total_seconds(),
-            max_cached_statement_lifetime=0,
-            server_settings={
-                "application_name": self._application_name,
-                "statement_timeout": str(timeout_ms),
-                "lock_timeout": str(round(LOCK_TIMEOUT.total_seconds() * 1000)),
-                "idle_in_transaction_session_timeout": str(timeout_ms),
-                "timezone": "UTC",
-                **_PINNED_PLANS,
-            },
-        )
+        url = self._url
+        try:
+            return await asyncpg.connect(
+                url,
+                command_timeout=self._statement_timeout.total_seconds() + 0.5,
+                timeout=CONNECT_TIMEOUT.total_seconds(),
+                max_cached_statement_lifetime=0,
+                server_settings={
+                    "application_name": self._application_name,
+                    "statement_timeout": str(timeout_ms),
+                    "lock_timeout": str(round(LOCK_TIMEOUT.total_seconds() * 1000)),
+                    "idle_in_transaction_session_timeout": str(timeout_ms),
+                    "timezone": "UTC",
+                    **_PINNED_PLANS,
+                },
+            )
+        except asyncpg.PostgresError as exc:
+            if isinstance(_translate(exc), BatchRejected):
+                # No statement was sent yet: a parameter in the address is unknown, or the database closed to this user.
+                raise DatabaseMisconfigured(f"the database takes no such connection: {exc.args[0]}") from exc
+            raise
+        except (OSError, TimeoutError, asyncio.CancelledError):
+            # Of several hosts the first may be deaf, and the time of all of them is over: next time another is first.
+            if self._url == url:
+                self._url = _next_host_first(url)
+            raise
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[Connection]:
@@ -173,6 +187,14 @@ class Database:
             await connection.commit()
 
 
+def _next_host_first(url: str) -> str:
+    """The same address, where several hosts stand before the path with the first of them at the end."""
+    parts = urlsplit(url)
+    user, at, hosts = parts.netloc.rpartition("@")
+    first, comma, others = hosts.partition(",")
+    return parts._replace(netloc=f"{user}{at}{others},{first}").geturl() if comma else url
+
+
 async def _close(raw: "asyncpg.Connection[Record]") -> None:
     try:
         await raw.close(timeout=1)
@@ -182,23 +204,39 @@ async def _close(raw: "asyncpg.Connection[Record]") -> None:
 
 @contextmanager
 def translated() -> Iterator[None]:
-    """Turns driver errors into ours, by SQLSTATE: 40 and 55P03 may be retried whole, 08, 53 and 57 mean that the
+    """Turns driver errors into ours, by SQLSTATE: 40 and 55P03 may be retried whole, 08, 28, 53 and 57 mean that the
     database is away, everything else is the fault of an item."""
     try:
         yield
     except asyncpg.PostgresError as exc:
         raise _translate(exc) from exc
+    except asyncpg.ClientConfigurationError as exc:
+        raise DatabaseMisconfigured(f"the address of the database can't be used: {exc.args[0]}") from exc
     except _LOST as exc:
         if isinstance(exc, asyncpg.InterfaceError) and isinstance(exc, ValueError):
             # The driver refuses a value before it is sent: out of range, or of a wrong type.
             raise BatchRejected("a value can't be sent to the database", _DATA_EXCEPTION) from exc
-        raise DatabaseUnavailable(f"the database can't be reached: {type(exc).__name__}") from exc
+        raise DatabaseUnavailable(f"the database can't be reached: {_why(exc)}") from exc
+
+
+def _why(exc: BaseException) -> str:
+    """Names no host, for clients are told it too."""
+    if isinstance(exc, ssl.SSLCertVerificationError):
+        return f"its certificate is not trusted ({exc.verify_message.partition(',')[0]})"
+    if isinstance(exc, ssl.SSLError):
+        return f"TLS failed ({exc.reason or type(exc).__name__})"
+    if type(exc) is ConnectionError:
+        # Only the driver itself raises this one, and only about the handshake.
+        return "TLS was refused or broken off"
+    return type(exc).__name__
 
 
 def _translate(exc: asyncpg.PostgresError) -> Exception:
     sqlstate = exc.sqlstate or ""
     if sqlstate[:2] == "40" or sqlstate == "55P03":
         return TransientConflict(f"conflict with another transaction (SQLSTATE {sqlstate})")
-    if sqlstate[:2] in ("08", "53", "57") or sqlstate in ("25P03", "3D000", "28000", "28P01", "25006"):
+    if sqlstate[:2] == "28":
+        return DatabaseUnavailable(f"the database refuses the user, password or certificate (SQLSTATE {sqlstate})")
+    if sqlstate[:2] in ("08", "53", "57") or sqlstate in ("25P03", "3D000", "25006"):
         return DatabaseUnavailable(f"the database is unavailable (SQLSTATE {sqlstate})")
     return BatchRejected(f"the database refused it (SQLSTATE {sqlstate})", sqlstate)

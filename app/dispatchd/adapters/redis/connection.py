@@ -36,6 +36,8 @@ def open_redis(
         db=db,
         ssl=tls,
         ssl_ca_certs=None if tls_ca_file is None else str(tls_ca_file),
+        ssl_cert_reqs="required",
+        ssl_check_hostname=True,
         # The client's own timeout would run each write as a task and, on Python 3.11, now and then swallow the
         # cancellation of its caller: a loop went on for ever, and the process did not stop.
         socket_timeout=None,

@@ -79,12 +79,23 @@ def read_cancel(message: bytes) -> tuple[ExecutionId, SessionId, str] | None:
 async def listen(redis: Redis, handlers: Mapping[str, OnMessage], on_subscribed: Callable[[], None]) -> None:
     """Calls the handler of each message until cancelled; `on_subscribed` after every (re)subscription, for what
     was said in between is lost. Handlers don't wait."""
+    told = ""
+
+    def subscribed() -> None:
+        nonlocal told
+        told = ""
+        on_subscribed()
 
     async def listen_once() -> None:
+        nonlocal told
         try:
-            await _listen_once(redis, handlers, on_subscribed)
+            await _listen_once(redis, handlers, subscribed)
         except (RedisError, OSError, TimeoutError) as exc:
-            _log.info("subscription to Redis lost, trying again", extra={"error": type(exc).__name__})
+            # Once for each reason: it is tried twice a second, for as long as Redis is away.
+            why = f"{type(exc).__name__}: {exc}"
+            if why != told:
+                _log.warning("Redis can't be listened to, trying again", extra={"error": why})
+            told = why
         await asyncio.sleep(_RECONNECT_S * (0.5 + random.random()))
 
     await forever("signals", listen_once)

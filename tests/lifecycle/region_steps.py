@@ -1,0 +1,117 @@
+"""What time brings: leases and deadlines run out, retries become due, the primary region changes."""
+
+from datetime import timedelta
+
+import pytest
+from hypothesis import strategies as st
+from hypothesis.stateful import rule
+
+from dispatchd.application.region_switch import Deployment, Outcome, RegionSwitchRefused
+from dispatchd.domain.job import JobState
+from dispatchd.domain.region import RegionMode
+from lifecycle.acts import MANY, SUCCESS
+from lifecycle.machine import CAPABILITIES, REGIONS, WHICH, pick
+from lifecycle.model import Region
+from lifecycle.processes import region_switch
+from lifecycle.supplies import Supplies
+
+_OVERDUE = "update executions set deadline_at = now() - interval '1 second' where execution_id = $1"
+
+
+class RegionSteps(Supplies):
+    """Rules."""
+
+    # --- the scheduler --------------------------------------------------------------------------------------------
+
+    @rule(
+        which=WHICH,
+        of=st.sampled_from(["a lease", "an attempt", "nothing"]),
+        happens=st.sampled_from(["a look", "a look", "a look that is cut short", "nothing yet"]),
+        has_epoch=st.booleans(),
+    )
+    def time_runs_out(self, which: int, of: str, happens: str, has_epoch: bool) -> None:
+        """Nothing happens until a scheduler looks. Sessions end first; what they hold is found by its state, also by
+        the next scheduler."""
+        execution = self.some_live(which)
+        if of == "a lease":
+            self.lease_runs_out(pick(self.model.open_sessions(), which) or self.some_session(which))
+        elif of == "an attempt":
+            self.sql(_OVERDUE, execution.known_id)
+            execution.is_overdue = True
+        if happens != "nothing yet":
+            for process in self.in_turn(has_epoch):
+                self.reap(process, dies_in_between=happens != "a look")
+
+    @rule(whichever=st.integers(0, 7), has_epoch=st.booleans())
+    def retries_become_due(self, whichever: int, has_epoch: bool) -> None:
+        """Some of what waits: it can be claimed once a scheduler of the primary region has looked."""
+        if len(self.model.waiting) < 2:
+            self.submit_something(run_at=timedelta(hours=2))
+        some = [each for place, each in enumerate(self.model.waiting) if whichever & (1 << place % 3)]
+        self.come_due(some, has_epoch=has_epoch)
+
+    # --- the region row -------------------------------------------------------------------------------------------
+
+    @rule(everybody=st.booleans())
+    def drain(self, everybody: bool) -> None:
+        """No new work, but what runs comes to its end."""
+        region = self.model.region
+        switched = self.do(region_switch(self.stores).drain(region.epoch))
+        region.mode = RegionMode.DRAINING
+        assert (switched.row.mode, switched.row.epoch) == (region.mode, region.epoch)
+        self.learn_region(everybody=everybody)
+
+    @rule(to=st.sampled_from(REGIONS), everybody=st.booleans(), off_by=st.sampled_from([0, 0, 0, -1, 1, 7]))
+    def switch(self, to: str, everybody: bool, off_by: int) -> None:
+        """To any region, also the same one. Who expects another epoch changes nothing, unless an earlier run has
+        brought it about already."""
+        region = self.model.region
+        if off_by == 0:
+            self.switch_to(to, everybody=everybody)
+        elif off_by == -1 and (region.primary, region.mode) == (to, RegionMode.ACTIVE):
+            assert self.do(region_switch(self.stores).set_primary(to, region.epoch - 1)).outcome is Outcome.RESUMED
+        else:
+            with pytest.raises(RegionSwitchRefused):
+                self.do(region_switch(self.stores).set_primary(to, region.epoch + off_by))
+
+    @rule(of=st.sampled_from(REGIONS), has_epoch=st.booleans(), ahead=st.integers(0, 2))
+    def deployment(self, of: str, has_epoch: bool, ahead: int) -> None:
+        """Only that of the region that becomes the primary, with the next epoch, changes the row. Its process with a
+        REGION_EPOCH starts with that one."""
+        process, region = self.processes[of][has_epoch], self.model.region
+        says = Deployment(process.region, process.region, region.epoch + ahead)
+        if ahead == 1:
+            assert self.do(region_switch(self.stores).apply(says)).outcome is Outcome.CHANGED
+            self.model.region = Region(process.region, region.epoch + 1)
+        elif ahead == 0 and process.region == region.primary:
+            assert self.do(region_switch(self.stores).apply(says)).outcome is Outcome.UNCHANGED
+        else:
+            with pytest.raises(RegionSwitchRefused):
+                self.do(region_switch(self.stores).apply(says))
+            return
+        if process.fence.epoch is not None:
+            process.deploy(says.epoch)
+        self.learn_region(everybody=True)
+
+    # --- the end --------------------------------------------------------------------------------------------------
+
+    def teardown(self) -> None:
+        """However it stands: after a switch to the other region every job that is active comes to its end."""
+        if not self.is_sound:
+            return
+        self.switch_to(self.other.region, everybody=False)
+        process = self.primary
+        active = self.model.in_state(JobState.ACTIVE)
+        for session in self.model.open_sessions():
+            self.lease_runs_out(session)
+        self.reap(process, dies_in_between=False)
+        self.the_database_says_what_the_model_says()
+        self.come_due(self.model.waiting)
+        worker = self.new_worker(CAPABILITIES)
+        claimed = self.do(self.claim_best(process, worker, MANY))
+        self.claimed(worker, claimed, self.model.ready(CAPABILITIES))
+        for execution in self.model.live:
+            self.reported(process, execution, worker, SUCCESS)
+        self.the_database_says_what_the_model_says()
+        assert all(job.state in (JobState.SUCCEEDED, JobState.FAILED) for job in active)
+        assert not self.model.in_state(JobState.ACTIVE)
