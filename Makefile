@@ -2,6 +2,8 @@
 
 PYTHON ?= python3
 MINUTES ?= 10
+FAULTS ?= 12
+MESSAGES ?= 5000
 UV_VERSION := 0.13.9
 UV := .venv-tools/uv-$(UV_VERSION)/bin/uv
 BIN := .venv/bin
@@ -11,7 +13,8 @@ export UV_PYTHON_DOWNLOADS := never
 unexport VIRTUAL_ENV UV_PYTHON UV_PROJECT_ENVIRONMENT PYTHONPATH PYTHONHOME
 
 .DEFAULT_GOAL := help
-.PHONY: help setup dev demo test bench faults fmt fmt-check lint types layers proto proto-check unit build wheel-check clean
+.PHONY: help setup dev demo test bench faults fuzz fmt fmt-check lint types layers proto proto-check unit singles \
+	hostile build wheel-check clean
 
 help: ## List the verbs
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
@@ -34,7 +37,10 @@ faults: setup ## Kill, stop and cut off real processes: all singles, all pairs, 
 	PYTHONPATH=tests $(BIN)/python -m faults.run pairs $(if $(SEED),--seed $(SEED))
 	PYTHONPATH=tests $(BIN)/python -m faults.run random --minutes $(MINUTES) $(if $(SEED),--seed $(SEED))
 
-test: setup fmt-check lint types layers proto-check unit ## Check formatting, lint, types, layers and the contract, then run all tests
+fuzz: setup ## Send 100,000 hostile messages to real processes, without tokens and with; [SEED=…]
+	PYTHONPATH=tests $(BIN)/python -m fuzz.run $(if $(SEED),--seed $(SEED))
+
+test: setup fmt-check lint types layers proto-check unit singles hostile ## Check formatting, lint, types, layers and the contract, then run all tests
 
 fmt: setup ## Format the code and sort the imports
 	$(BIN)/ruff check --quiet --select I --fix .
@@ -60,8 +66,20 @@ proto-check: setup ## Check that the contract is well-formed, that old clients c
 	$(BIN)/buf breaking proto --against proto/dispatchd-v1-baseline.binpb
 	$(BIN)/pytest -q tests/contract/test_proto.py
 
+# Most tests wait for leases and processes most of the time, so that three at once keep two cores busy.
 unit: setup
-	$(BIN)/pytest -q
+	$(BIN)/pytest -q -n 3 --dist worksteal
+
+# After the other tests and alone, because it measures how soon an installation recovers.
+singles: setup ## Make twelve single faults on one installation under load; all of them with FAULTS=all
+ifeq ($(FAULTS),all)
+	PYTHONPATH=tests $(BIN)/python -m faults.run singles --no-evidence
+else
+	$(BIN)/pytest -q -m faults tests/faults/test_single_faults.py
+endif
+
+hostile: setup ## Send 5,000 hostile messages, or MESSAGES=…, which are always the same
+	FUZZ_MESSAGES=$(MESSAGES) $(BIN)/pytest -q -m fuzz tests/fuzz
 
 build: setup ## Build the wheel into dist/
 	rm -rf dist

@@ -2,7 +2,8 @@
 
 import asyncio
 import socket
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Generator, Iterator
+from typing import Any
 
 import pytest
 
@@ -17,6 +18,23 @@ POSTGRES_SETTINGS = {
     "max_connections": "200",
     "max_prepared_transactions": "5",
 }
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_report_to_serializable() -> Generator[None, Any, Any]:
+    """Tests that run in several processes send their reports to one, and half a surrogate pair can't be sent."""
+    return _sendable((yield))
+
+
+def _sendable(data: Any) -> Any:
+    match data:
+        case str():
+            return data.encode("utf-8", "backslashreplace").decode()
+        case dict():
+            return {key: _sendable(value) for key, value in data.items()}
+        case list() | tuple():
+            return type(data)(map(_sendable, data))
+    return data
 
 
 @pytest.fixture(scope="session")

@@ -128,7 +128,7 @@ async def fill(url: str, jobs: int) -> None:
     """Stores `jobs` jobs, and 1,000 executions held by 100 sessions."""
     async with sql(url) as session:
         for statement in (_JOBS, _INPUTS, _EXECUTIONS, _ENDED_SESSIONS):
-            await session.execute(statement, jobs, timeout=120)
+            await session.execute(statement, jobs, timeout=240)
         for statement in (_LIVE_SESSIONS, _SILENT_SESSIONS):
             await session.execute(statement, SESSIONS)
         await session.execute(_WORKERS, SESSIONS)

@@ -119,6 +119,20 @@ async def test_mistakes_about_tokens_are_told_before_anything_is_sent(tmp_path: 
     assert f"the token in the file {file} is empty" in refused(await dispatchd("queues", "--token-file", str(file)))
 
 
+async def test_a_token_without_encryption_is_warned_of_in_a_line_and_sent_all_the_same(tmp_path: Path) -> None:
+    command = [*PROGRAM, "queues", "--server", "192.0.2.1:1", "--call-timeout", "100ms"]
+    code, text = await run(command, tmp_path, {"DISPATCHD_TOKEN": "very-secret"})
+    warning, failure = text.splitlines()
+    assert code == 3
+    assert warning == (
+        "dispatchd queues: the token goes to 192.0.2.1:1 as plain text, and whoever is on the way can read and use it: "
+        "use TLS"
+    )
+    assert failure.startswith("dispatchd queues: no answer from 192.0.2.1:1")
+    _, text = await run(command, tmp_path, {})
+    assert len(text.splitlines()) == 1
+
+
 # TLS.
 
 

@@ -5,6 +5,7 @@ import stat
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import grpc
 import jwt
 import pytest
 from cryptography import x509
@@ -12,11 +13,19 @@ from cryptography import x509
 from command_line import CommandLine
 from control_planes import control_plane_on
 from dispatchd.entrypoints.dev_certificates import DevAuthority
+from dispatchd.v1 import dispatchd_pb2 as pb
+from gateway.roles import Site
+from gateway.worker_stream import worker
 from tls_for_tests import credentials
 from tokens_for_tests import AUTH, SECRET
 
 SIGNING = CommandLine(AUTH | {"AUTH_JWT_SHARED_SECRET_FILE": ""})
 PLAIN = CommandLine(dict.fromkeys(("AUTH_JWT_SHARED_SECRET", "AUTH_JWT_SHARED_SECRET_FILE"), ""))
+
+
+@pytest.fixture
+def site(database_url: str, redis_address: str) -> Site:
+    return Site(database_url, redis_address)
 
 
 def claims_of(token: str) -> dict[str, object]:
@@ -42,12 +51,32 @@ async def test_a_token_is_signed_with_the_secret_in_a_file(tmp_path: Path) -> No
     assert claims_of(made.stdout.strip())["sub"] == "w1"
 
 
+@pytest.mark.parametrize("arguments", [["--worker-id", "w1"], ["w1", "--worker-id", "w1"], ["w1"]])
+async def test_a_workers_token_is_for_its_id_alone(site: Site, arguments: list[str]) -> None:
+    made = await SIGNING("token", "--role", "worker", *arguments)
+    assert (made.exit_code, made.stderr) == (0, "")
+    shown = (("authorization", f"Bearer {made.stdout.strip()}"),)
+    async with site.gateway(**AUTH) as gateway:
+        async with worker(gateway.address, "w1", metadata=shown) as stream:
+            assert (await stream.register()).worker_id == "w1"
+        async with worker(gateway.address, "w2", metadata=shown) as stream:
+            await stream.send(registration=pb.WorkerRegistration(worker_id="w2", capabilities=["email"]))
+            assert (await stream.ended())[0] is grpc.StatusCode.PERMISSION_DENIED
+
+
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        (["", "--role", "viewer"], "SUBJECT: it is empty"),
-        (["w1", "--role", "worker", "--worker-id", "w2"], "SUBJECT is the worker id"),
-        (["w1", "--role", "worker", "--role", "viewer", "--worker-id", "w2"], "SUBJECT is the worker id"),
+        ([], "Missing option '--role'"),
+        (["--role", "viewer"], "SUBJECT is missing"),
+        (["", "--role", "viewer"], "SUBJECT: write 1 to 200 printable characters"),
+        (["a\nb", "--role", "viewer"], "SUBJECT: write 1 to 200 printable characters"),
+        (["w" * 201, "--role", "viewer"], "SUBJECT: write 1 to 200 printable characters"),
+        (["--role", "worker", "--worker-id", ""], "SUBJECT: write 1 to 200 printable characters"),
+        (["w1", "--role", "worker", "--worker-id", "w2"], "SUBJECT 'w1' and --worker-id 'w2' differ"),
+        (["w1", "--role", "worker", "--role", "viewer", "--worker-id", "w2"], "differ"),
+        (["ann", "--role", "viewer", "--worker-id", "w1"], "--worker-id: it is for the role worker"),
+        (["--role", "worker", "--role", "service", "--worker-id", "w1"], "with the role service the bearer may"),
         (["ann", "--role", "viewer", "--for", "0s"], "at least a second"),
         (["ann", "--role", "king"], "'king' is not one of"),
         (["ann"], "Missing option '--role'"),

@@ -43,6 +43,12 @@ class RoundReport:
     def is_clean(self) -> bool:
         return not self.violations and not self.remarks and not self.missed
 
+    @property
+    def is_clean_for_a_busy_machine(self) -> bool:
+        """As `is_clean`, but timing alone decides nothing."""
+        is_near = all(measurement.is_nearly_met for measurement in self.measurements)
+        return not self.violations and not self.remarks and is_near
+
 
 async def run_round(folder: Path, chosen: Round, faults: Mapping[str, Fault], tell: Tell) -> RoundReport:
     """Runs the round with its ledgers in a new folder."""

@@ -6,7 +6,8 @@
                        `random --seed SEED --minutes 0` makes that round again
 
 Exit code 1 if a rule was broken, a target missed, or something was remarked upon; the ledgers of that round are kept.
-A whole run in which all was well writes `evidence/faults/<kind>.json`.
+A whole run in which all was well writes `evidence/faults/<kind>.json`, unless it has `--no-evidence`: then a target may
+be missed by as much as a busy machine takes longer.
 """
 
 import argparse
@@ -45,7 +46,9 @@ def available(*, has_small_disk: bool) -> Mapping[str, Fault]:
     return {name: fault for name, fault in FAULTS.items() if name not in missing}
 
 
-async def run(kind: str, *, seed: int, minutes: float | None, only: str | None, folder: Path, keep: bool) -> int:
+async def run(
+    kind: str, *, seed: int, minutes: float | None, only: str | None, folder: Path, keep: bool, is_evidence: bool
+) -> int:
     """Runs rounds until they end or the time is over; returns the exit code."""
     async with running_site(folder / "look") as site:
         has_small_disk = site.disk.is_small
@@ -66,7 +69,7 @@ async def run(kind: str, *, seed: int, minutes: float | None, only: str | None, 
         rounds = islice(rounds, 1)
     ends = time.monotonic() + (minutes or 1e9) * 60
     reports: list[RoundReport] = []
-    is_whole = only is None
+    is_whole = is_evidence and only is None
     for number, chosen in enumerate(rounds, start=1):
         if time.monotonic() > ends:
             is_whole = is_whole and kind == "random"
@@ -78,7 +81,7 @@ async def run(kind: str, *, seed: int, minutes: float | None, only: str | None, 
         _tell_report(report, place)
         if report.is_clean and not keep:
             shutil.rmtree(place, ignore_errors=True)
-    is_clean = all(report.is_clean for report in reports)
+    is_clean = all(report.is_clean if is_evidence else report.is_clean_for_a_busy_machine for report in reports)
     summary = summarize(kind, seed, circumstances, names, left_out, reports)
     tell(f"{'all was well' if is_clean else 'NOT all was well'} in {len(reports)} rounds, seed {seed}")
     write(summary, folder / f"{kind}.json")
@@ -107,13 +110,22 @@ def main() -> None:
     parser.add_argument("--only", help="names of single faults, with commas")
     parser.add_argument("--folder", type=Path, help="where ledgers go; by default a new one for temporary files")
     parser.add_argument("--keep", action="store_true", help="keep the ledgers of clean rounds too")
+    parser.add_argument("--no-evidence", action="store_true", help="write no summary, and be patient with this machine")
     arguments = parser.parse_args()
     if arguments.kind == "random" and arguments.minutes is None:
         parser.error("random needs --minutes")
     seed = random.randrange(_SEEDS) if arguments.seed is None else arguments.seed
     folder = arguments.folder or Path(tempfile.mkdtemp(prefix="dispatchd-faults-"))
-    minutes, only, keep = arguments.minutes, arguments.only, arguments.keep
-    sys.exit(asyncio.run(run(arguments.kind, seed=seed, minutes=minutes, only=only, folder=folder, keep=keep)))
+    work = run(
+        arguments.kind,
+        seed=seed,
+        minutes=arguments.minutes,
+        only=arguments.only,
+        folder=folder,
+        keep=arguments.keep,
+        is_evidence=not arguments.no_evidence,
+    )
+    sys.exit(asyncio.run(work))
 
 
 if __name__ == "__main__":

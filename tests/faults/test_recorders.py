@@ -45,8 +45,8 @@ def recorders(tmp_path: Path) -> Iterator[Recorders]:
 
 @pytest.fixture
 async def roles(database_url: str, redis_address: str) -> AsyncIterator[tuple[RunningRole, list[RunningRole]]]:
-    """A control-plane and two worker-gateways; a scheduler runs too."""
-    site = Site(database_url, redis_address)
+    """A control-plane and two worker-gateways; a scheduler runs too. On a busy machine no lease runs out either."""
+    site = Site(database_url, redis_address, LEASE_DURATION="20s", WORKER_HEARTBEAT_TTL="30s")
     async with AsyncExitStack() as running:
         await running.enter_async_context(site.scheduler())
         gateways = [

@@ -1,10 +1,12 @@
 """When acks come, in which order, and what can't hold them up."""
 
 import asyncio
+import time
 from contextlib import AsyncExitStack
 from functools import partial
 
 import grpc.aio
+import pytest
 
 from dispatchd.v1 import dispatchd_pb2 as pb
 from gateway.client import Client
@@ -15,6 +17,7 @@ from gateway.worker_stream import BATCHING, WorkerStream, worker
 AT_ONCE_S = 0.5
 """Far more than an ack takes, far less than a lock or a timeout of the database."""
 
+COMMIT_S = 0.5
 LARGE = b"x" * (2 * 1024 * 1024)
 
 
@@ -61,6 +64,43 @@ async def test_on_a_plain_stream_acks_come_in_the_order_of_the_requests(gateway:
             await stream.heartbeat()
             expected += [assignment.execution_id, ""]
         assert [(await stream.ack()).execution_id for _ in expected] == expected
+
+
+@pytest.mark.parametrize("features", [(), (BATCHING,)], ids=["plain", "batched"])
+@pytest.mark.parametrize(
+    ("word", "end_reason"),
+    [("success", "succeeded"), ("failure", "failed"), ("give_back", "returned")],
+)
+async def test_the_ack_of_a_result_leaves_after_its_commit(
+    gateway: RunningRole,
+    jobs: Client,
+    facts: Facts,
+    features: tuple[pb.WorkerFeature, ...],
+    word: str,
+    end_reason: str,
+) -> None:
+    await jobs.submit()
+    async with worker(gateway.address) as stream:
+        await stream.register(features=features)
+        execution_id = (await stream.assignment()).execution_id
+        # A deferred trigger runs inside the commit: until it has returned, nobody else sees the change.
+        await facts.sql(
+            f"create function linger() returns trigger language plpgsql as "
+            f"$$ begin perform pg_sleep({COMMIT_S}); return null; end $$"
+        )
+        await facts.sql(
+            "create constraint trigger linger after update on executions deferrable initially deferred "
+            "for each row when (new.finished_at is not null) execute function linger()"
+        )
+        started = time.monotonic()
+        if word == "give_back":
+            await stream.give_back(execution_id)
+        else:
+            await stream.result(execution_id, success=word == "success")
+        assert (await stream.ack()).outcome == pb.ACK_OUTCOME_ACCEPTED
+        execution = await facts.execution(execution_id)
+        assert execution.end_reason == end_reason
+        assert time.monotonic() - started > COMMIT_S, "the commit did not linger, so this says nothing"
 
 
 async def test_on_a_batched_stream_a_heartbeat_is_acked_at_once(

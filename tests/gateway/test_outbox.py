@@ -145,6 +145,19 @@ async def test_what_the_writer_has_taken_cannot_be_withdrawn() -> None:
     assert not outbox.withdraw(sent.execution.execution_id)
 
 
+@pytest.mark.parametrize("ordered", [True, False])
+async def test_a_writer_that_waits_goes_on_waiting_when_what_came_is_withdrawn_before_its_turn(ordered: bool) -> None:
+    outbox = Outbox(ordered=ordered)
+    taking = asyncio.ensure_future(outbox.take())
+    await asyncio.sleep(0)
+    canceled = assignment()
+    outbox.send(canceled)
+    assert outbox.withdraw(canceled.execution.execution_id)
+    await asyncio.wait_for(outbox.idle(), 5.0)
+    outbox.send(Drain("bye"))
+    assert await asyncio.wait_for(taking, 5.0) == [Drain("bye")]
+
+
 async def test_the_outbox_is_idle_when_the_writer_asks_for_more_and_there_is_nothing() -> None:
     outbox = Outbox(ordered=True)
     outbox.send(Drain("bye"))

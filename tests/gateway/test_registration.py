@@ -1,12 +1,16 @@
 """How a stream begins, and what a worker may say of itself later."""
 
+import asyncio
+import itertools
+from contextlib import AsyncExitStack
+
 import grpc
 import pytest
 
 from dispatchd.v1 import dispatchd_pb2 as pb
 from gateway.client import Client
-from gateway.facts import Facts
-from gateway.roles import RunningRole
+from gateway.facts import Facts, eventually
+from gateway.roles import RunningRole, Site
 from gateway.worker_stream import RESUME, UNKNOWN, worker
 
 
@@ -159,6 +163,36 @@ async def test_a_registration_that_breaks_a_rule_is_refused_by_name(gateway: Run
             assert code is grpc.StatusCode.INVALID_ARGUMENT, f"{registration}: {code.name} {details}"
             assert details.startswith(f"{field}: "), f"{registration}: {details}"
     assert await facts.value("select count(*) from workers") == 0
+
+
+async def test_registrations_that_wait_count_as_streams_already(site: Site, facts: Facts) -> None:
+    """Many that come at once, while the database is slow, can't pass the bound together."""
+    async with site.gateway(SESSIONS_LIMIT="2") as gateway, AsyncExitStack() as crowd:
+        streams = [await crowd.enter_async_context(worker(gateway.address)) for _ in range(5)]
+        async with facts.holding("lock table workers in access exclusive mode"):
+            for stream in streams:
+                await stream.send(registration=pb.WorkerRegistration(worker_id=stream.worker_id, capabilities=["a"]))
+            await facts.blocked("upsert_worker")
+            ends = [asyncio.create_task(stream.ended()) for stream in streams]
+            refused = [await first for first in itertools.islice(asyncio.as_completed(ends), 3)]
+        assert {code for code, _ in refused} == {grpc.StatusCode.RESOURCE_EXHAUSTED}
+        assert all(details.startswith("this worker-gateway has 2 streams already") for _, details in refused)
+        let_in = [stream for stream in streams if not stream.has_ended]
+        for stream in let_in:
+            assert (await stream.ack()).worker_id == stream.worker_id
+        assert len(let_in) == 2
+        let_in[0].cancel()
+
+        async def there_is_room() -> bool:
+            async with worker(gateway.address) as another:
+                await another.send(registration=pb.WorkerRegistration(worker_id="w", capabilities=["a"]))
+                try:
+                    return bool((await another.ack()).worker_id)
+                except AssertionError:
+                    return False
+
+        await eventually(there_is_room, "the stream that ended has made room")
+    await asyncio.gather(*ends)
 
 
 async def test_a_later_registration_changes_capabilities_labels_and_slots(

@@ -92,6 +92,15 @@ async def test_health_needs_no_token_and_reflection_does(plane: ControlPlane) ->
     assert b"dispatchd.v1.JobService" in answers[0]
 
 
+async def test_a_stranger_is_refused_before_anything_of_the_call_is_read(plane: ControlPlane) -> None:
+    """Its message is never sent, and the answer comes all the same."""
+    for service, method in methods_of("JobService", "OperatorService"):
+        begun: grpc.aio.StreamUnaryMultiCallable[bytes, bytes] = plane.channel.stream_unary(f"/{service}/{method}")
+        assert await begun(timeout=15.0).code() is grpc.StatusCode.UNAUTHENTICATED, method
+        refused = begun(timeout=15.0, metadata=bearer("nobody"))
+        assert await refused.code() is grpc.StatusCode.PERMISSION_DENIED, method
+
+
 async def test_each_call_and_each_refusal_is_one_audit_line_without_a_secret(
     plane: ControlPlane, log: tuple[LogWriter, io.BytesIO]
 ) -> None:

@@ -11,7 +11,7 @@ import pytest
 
 from control_planes import ControlPlane, control_plane_on
 from dispatchd.adapters.postgres.jobs import PostgresJobStore
-from dispatchd.application.ports import Demand, StoredJob
+from dispatchd.application.ports import Demand, ReadyEntry, StoredJob
 from dispatchd.application.submit_jobs import SubmitJobs
 from dispatchd.domain.ids import IdGenerator
 from dispatchd.domain.region import RegionFence
@@ -186,6 +186,28 @@ async def test_a_batch_whose_answer_is_lost_is_announced_all_the_same(database_u
                 await eventually(popped)
 
 
+async def test_a_repeat_announces_a_job_that_was_stored_and_not_announced(
+    database_url: str, redis_address: str
+) -> None:
+    """As after a try whose process was cut off from the database, or killed, between the commit and its answer."""
+    ready, claimed = new_job(key="ready"), new_job(key="claimed")
+    async with open_stores(database_url, redis_address) as stores:
+        await insert(stores, claimed)
+        await (await register(stores)).claim_one()
+        await insert(stores, ready)
+        submit = use_case(stores)
+        async with running(submit.commits.run(), stores.announcer.run()):
+            await stores.queue.mark_complete(1)
+            for job in (claimed, ready):
+                await submit.submit(job.submission)
+
+            async def popped() -> list[ReadyEntry]:
+                [entries] = await stores.queue.pop([Demand(("email",), 2)], 1)
+                return entries
+
+            assert [entry.execution_id for entry in await eventually(popped)] == [ready.execution_id]
+
+
 async def test_a_key_whose_job_vanishes_meanwhile_is_tried_again(database_url: str) -> None:
     class RetentionComesBetween(PostgresJobStore):
         """The first job with the key is deleted after the insert met it and before it was read."""
@@ -218,7 +240,7 @@ async def test_a_key_is_free_again_when_its_job_is_gone(database_url: str) -> No
         async with sql(database_url) as session:
             await session.execute("delete from jobs; delete from executions; delete from job_inputs")
         [second] = await insert(stores, new_job(key="k", payload=b"other"))
-        assert second.is_new
+        assert second.view.job_id != first.view.job_id
 
 
 async def insert_row(session: "asyncpg.Connection[asyncpg.Record]", job: NewJob) -> None:

@@ -20,7 +20,7 @@ from tcp_proxy import TcpProxy, proxy_to
 from waiting import eventually, until_waiting
 
 IN_TIME_S = 2.0
-SLACK_S = 0.4
+SLACK_S = 1.0
 """For a busy machine."""
 
 Call = Callable[[], Awaitable[object]]

@@ -189,14 +189,20 @@ async def test_a_call_larger_than_4_mib_is_refused(plane: ControlPlane, database
     assert len(await submit_many(plane, *large[:3])) == 3
 
 
-async def test_metadata_of_a_million_entries_is_refused_without_holding_up_the_loop(
-    plane: ControlPlane, loop_watch: LoopWatch
-) -> None:
+@pytest.fixture
+def crowded_request() -> bytes:
+    """A submit with almost half a million entries of metadata."""
     entry = b"\x2a\x07\x0a\x05"
     raw = request().SerializeToString() + b"".join(entry + f"{n:05x}".encode() for n in range(450_000))
     assert len(raw) < limits.REQUEST_BYTES
+    return raw
+
+
+async def test_metadata_of_a_million_entries_is_refused_without_holding_up_the_loop(
+    plane: ControlPlane, crowded_request: bytes, loop_watch: LoopWatch
+) -> None:
     with pytest.raises(grpc.aio.AioRpcError) as refused:
-        await plane.raw("dispatchd.v1.JobService", "SubmitJob", raw)
+        await plane.raw("dispatchd.v1.JobService", "SubmitJob", crowded_request)
     assert refused.value.code() is grpc.StatusCode.INVALID_ARGUMENT
     assert field_at_fault(refused.value) == "metadata"
 

@@ -1,10 +1,12 @@
 """TLS as it is used, as it is attacked, and as its files are replaced."""
 
 import asyncio
+import json
+import os
 import socket
 import ssl
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from datetime import timedelta
 from pathlib import Path
 
@@ -15,7 +17,10 @@ from cryptography import x509
 
 from control_planes import ControlPlane, control_plane_on
 from dispatchd.adapters.grpc.tls import TlsFiles, UnusableCertificate, server_credentials
+from dispatchd.entrypoints.child_process import free_port
 from dispatchd.entrypoints.dev_certificates import DevAuthority
+from dispatchd.entrypoints.role_process import RoleProcess
+from dispatchd.entrypoints.settings import Role
 from tls_for_tests import credentials, server_environment
 
 UNAVAILABLE = grpc.StatusCode.UNAVAILABLE
@@ -178,3 +183,54 @@ def test_files_that_cannot_be_used_are_named_at_the_start(authority: DevAuthorit
         files[broken].write_text("nonsense")
     with pytest.raises(UnusableCertificate, match=str(files[broken])):
         server_credentials(TlsFiles(**files), require_client_certificate=True)
+
+
+@pytest.mark.parametrize("verbosity", [None, "INFO"])
+async def test_a_failed_handshake_leaves_no_line_among_the_logs_unless_it_is_asked_for(
+    database_url: str, redis_address: str, authority: DevAuthority, stranger: DevAuthority, verbosity: str | None
+) -> None:
+    lines: list[str] = []
+    environ = {name: value for name, value in os.environ.items() if name != "GRPC_VERBOSITY"}
+    environ |= {"DATABASE_URL": database_url, "REDIS_ADDRESS": redis_address, **server_environment(authority)}
+    environ |= {} if verbosity is None else {"GRPC_VERBOSITY": verbosity}
+    role = RoleProcess(
+        Role.CONTROL_PLANE, "plane", environ, free_port(), free_port(), lambda _, line: lines.append(line)
+    )
+    await role.start()
+    try:
+        await role.wait_ready()
+        for context in (
+            None,
+            ssl.create_default_context(cafile=authority.certificate_file),
+            ssl.create_default_context(cafile=stranger.certificate_file),
+        ):
+            await asyncio.to_thread(refused_handshake, role.grpc_port or 0, context)
+    finally:
+        assert await role.stop(10.0) == 0
+    foreign = [line for line in lines if not is_json(line)]
+    if verbosity is None:
+        assert foreign == []
+    else:
+        assert sum("Handshake failed" in line for line in foreign) >= 2, lines
+
+
+def refused_handshake(port: int, context: ssl.SSLContext | None) -> None:
+    """Speaks HTTP, with TLS or without; returns when the server has closed the connection."""
+    with suppress(ssl.SSLError, ConnectionError), connection_to(port, context) as connection:
+        connection.sendall(b"GET / HTTP/1.1\r\n\r\n")
+        while connection.recv(1024):
+            pass
+
+
+def connection_to(port: int, context: ssl.SSLContext | None) -> socket.socket:
+    plain = socket.create_connection(("127.0.0.1", port), timeout=10)
+    if context is None:
+        return plain
+    return context.wrap_socket(plain, server_hostname="localhost", do_handshake_on_connect=False)
+
+
+def is_json(line: str) -> bool:
+    try:
+        return isinstance(json.loads(line), dict)
+    except ValueError:
+        return False

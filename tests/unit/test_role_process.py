@@ -13,6 +13,7 @@ import pytest
 
 from dispatchd.entrypoints.role_process import RoleFailed, RoleProcess
 from dispatchd.entrypoints.settings import Role
+from waiting import until
 
 STAND_IN = """
 import asyncio, logging, os, signal, sys
@@ -104,10 +105,12 @@ async def test_a_role_that_ends_early_is_reported_with_its_last_words(role: Star
 
 
 async def test_a_role_that_does_not_get_ready_is_reported_with_its_reason(role: Start) -> None:
-    process = role(NOT_READY="the database is away")
+    lines: list[str] = []
+    process = role(lines, NOT_READY="the database is away")
     await process.start()
+    await until(lambda: bool(lines))
     with pytest.raises(RoleFailed, match="not ready: the database is away"):
-        await process.wait_ready(2.0)
+        await process.wait_ready(1.0)
 
 
 async def test_every_start_has_an_instance_id_of_its_own(role: Start) -> None:

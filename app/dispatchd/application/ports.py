@@ -58,15 +58,6 @@ class HintsUnavailable(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class StoredJob:
-    """A job as a submit found it: new, or the first with its key."""
-
-    view: JobView
-    request_digest: bytes
-    is_new: bool
-
-
-@dataclass(frozen=True, slots=True)
 class ReadyEntry:
     """A ready execution as the queues hold it: higher priority first, then the earlier due time, then the id."""
 
@@ -74,6 +65,15 @@ class ReadyEntry:
     capability: str
     priority: int
     due_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class StoredJob:
+    """A job as a submit found it: new, or the first with its key. `ready` is its execution if that can start now."""
+
+    view: JobView
+    request_digest: bytes
+    ready: ReadyEntry | None
 
 
 @dataclass(frozen=True, slots=True)

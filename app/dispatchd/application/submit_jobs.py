@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 
 from dispatchd.application.announcer import Announcer
 from dispatchd.application.group_commit import GroupCommit
-from dispatchd.application.ports import DatabaseUnavailable, JobStore, NotPermitted, ReadyEntry, StoredJob
+from dispatchd.application.ports import DatabaseUnavailable, JobStore, NotPermitted, StoredJob
 from dispatchd.application.region_watch import RegionWatch
 from dispatchd.domain.errors import DispatchdError, IdempotencyConflict, Overloaded, Unavailable
 from dispatchd.domain.ids import IdGenerator, format_job_id
@@ -131,7 +131,7 @@ class SubmitJobs:
         complete = [found for found in stored if found is not None]
         if len(complete) < len(jobs):
             raise Unavailable("an idempotency key changed hands meanwhile: try again")
-        self._announce(jobs, complete)
+        self._announce(complete)
         return complete
 
     async def _insert_surely(self, jobs: Sequence[NewJob]) -> list[StoredJob | None]:
@@ -146,17 +146,13 @@ class SubmitJobs:
                     raise
                 await asyncio.sleep(_RETRY_PAUSE_S)
 
-    def _announce(self, jobs: Sequence[NewJob], stored: Sequence[StoredJob]) -> None:
-        ready = []
-        for job, found in zip(jobs, stored, strict=True):
-            if not found.is_new:
-                continue
-            created_at, run_at = found.view.created_at, job.submission.run_at
-            if run_at is not None and run_at > created_at:
+    def _announce(self, stored: Sequence[StoredJob]) -> None:
+        """Of a repeat too: the try that stored the job may have lost its answer, and with it the chance to say so."""
+        for found in stored:
+            created_at, run_at = found.view.created_at, found.view.run_at
+            if found.ready is None and run_at is not None and run_at > created_at:
                 self._announcer.waiting(run_at - created_at)
-                continue
-            ready.append(ReadyEntry(job.execution_id, job.submission.capability, job.submission.priority, created_at))
-        self._announcer.ready(ready)
+        self._announcer.ready([found.ready for found in stored if found.ready is not None])
 
 
 _NOT_YET = Unavailable("not answered yet")

@@ -41,8 +41,6 @@ def access_options(command: Callable[..., Any]) -> Callable[..., Any]:
         key_file: Path | None,
         **others: Any,
     ) -> Any:
-        # Read when gRPC is loaded, which is later. It would write a line of its own for each handshake that fails.
-        os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
         access = Access(_token(token_file), _tls(tls, ca_file, cert_file, key_file))
         return command(*arguments, access=access, **others)
 

@@ -1,15 +1,11 @@
 """`dispatchd certs dev`."""
 
-import re
 import shlex
 from pathlib import Path
 
 import click
 
 from dispatchd.cli.failures import EXIT_CODES, CommandFailed, Mistaken
-
-_CLIENT_NAME = re.compile(r"[A-Za-z0-9_:@-][A-Za-z0-9._:@-]{0,199}", re.ASCII)
-_HOST = re.compile(r"(\*\.)?[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*|[0-9A-Fa-f:.]+", re.ASCII)
 
 
 @click.group()
@@ -49,13 +45,15 @@ def dev(folder: Path, hosts: tuple[str, ...], clients: tuple[str, ...]) -> None:
     Whoever has ca-key.pem can make more of them: for development only. Running it again renews the certificates; roles
     take the new ones without a restart.
     """
-    from dispatchd.entrypoints.dev_certificates import DevAuthority
+    from dispatchd.entrypoints.dev_certificates import DevAuthority, UnusableName, check_client, check_host
 
-    for name in clients:
-        _check_client(name)
-    for host in hosts:
-        if _HOST.fullmatch(host) is None:
-            raise Mistaken(f"--host {host!r}: write a host name or an IP address, without a port")
+    # Before anything is written.
+    for option, names, check in (("--client", clients, check_client), ("--host", hosts, check_host)):
+        for name in names:
+            try:
+                check(name)
+            except UnusableName as exc:
+                raise Mistaken(f"{option} {exc}") from exc
     if (folder / "ca.pem").exists() and not (folder / "ca-key.pem").exists():
         raise Mistaken(f"{folder} has ca.pem without ca-key.pem: remove that, or choose another --folder")
     try:
@@ -80,10 +78,3 @@ def dev(folder: Path, hosts: tuple[str, ...], clients: tuple[str, ...]) -> None:
         f"TLS_REQUIRE_CLIENT_CERT=true TLS_CLIENT_CA_FILE={ca}\n"
         f"For the commands: DISPATCHD_CA_FILE={ca} DISPATCHD_CERT_FILE={client_file} DISPATCHD_KEY_FILE={client_key}"
     )
-
-
-def _check_client(name: str) -> None:
-    if _CLIENT_NAME.fullmatch(name) is None:
-        raise Mistaken(f"--client {name!r}: write 1 to 200 letters, digits and . _ - : @, and no dot in front")
-    if name in ("ca", "server") or name.endswith("-key"):
-        raise Mistaken(f"--client {name!r}: its files would take the place of others; choose another name")

@@ -1,6 +1,7 @@
 """The `dispatchd` command. Subcommands are imported when they are called, so that each starts quickly."""
 
 import importlib
+import os
 import sys
 from typing import Any
 
@@ -57,6 +58,9 @@ class LazyGroup(click.Group):
 @click.version_option(package_name="dispatchd")
 def dispatchd() -> None:
     """Durable task orchestration: run this reliably, somewhere, now."""
+    # Read when gRPC is loaded, which is later. It would write a line of its own, between the lines in JSON of a role or
+    # the one line of a command, for each handshake that fails.
+    os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
 
 
 def main(arguments: list[str] | None = None) -> Any:

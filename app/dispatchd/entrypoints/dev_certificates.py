@@ -2,6 +2,7 @@
 
 import ipaddress
 import os
+import re
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -22,14 +23,38 @@ LIFETIME = timedelta(days=397)
 _BACKDATED = timedelta(minutes=5)
 """For machines whose clock is a little behind."""
 
+_CLIENT = re.compile(r"[A-Za-z0-9_:@-][A-Za-z0-9._:@-]{0,199}", re.ASCII)
+_HOST = re.compile(r"(\*\.)?[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*", re.ASCII)
+_LONGEST_HOST = 253
+_SERVER = "server"
+_AUTHORITY = "ca"
+
+
+class UnusableName(ValueError):
+    """A name that can't stand in a certificate, or whose files would be outside of the folder or in place of others."""
+
+
+def check_client(name: str) -> None:
+    """Raises UnusableName unless this can be the name of a client, and of its files."""
+    if _CLIENT.fullmatch(name) is None:
+        raise UnusableName(f"{name!r}: write 1 to 200 letters, digits and . _ - : @, and no dot in front")
+    if name in (_AUTHORITY, _SERVER) or name.endswith("-key"):
+        raise UnusableName(f"{name!r}: its files would take the place of others; choose another name")
+
+
+def check_host(host: str) -> None:
+    """Raises UnusableName unless this is a host name, one with a wildcard, or an IP address."""
+    if len(host) > _LONGEST_HOST or not (_is_address(host) or _HOST.fullmatch(host)):
+        raise UnusableName(f"{host!r}: write a host name or an IP address, without a port")
+
 
 class DevAuthority:
     """The authority in a folder (`ca.pem`, `ca-key.pem`), made if it is not there yet."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.certificate_file = folder / "ca.pem"
-        self._key_file = folder / "ca-key.pem"
+        self.certificate_file = folder / f"{_AUTHORITY}.pem"
+        self._key_file = folder / f"{_AUTHORITY}-key.pem"
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         if not self.certificate_file.exists():
             self._make()
@@ -39,12 +64,15 @@ class DevAuthority:
             raise ValueError(f"{self._key_file} is no key that was made here")
         self._key = key
 
-    def server(self, hosts: Sequence[str], name: str = "server") -> tuple[Path, Path]:
-        """Certificate and key of a server that is reached by these host names and addresses."""
-        return self._issue(name, hosts, ExtendedKeyUsageOID.SERVER_AUTH, LIFETIME)
+    def server(self, hosts: Sequence[str]) -> tuple[Path, Path]:
+        """Certificate and key of a server that is reached by these host names and addresses. Raises UnusableName."""
+        for host in hosts:
+            check_host(host)
+        return self._issue(_SERVER, hosts, ExtendedKeyUsageOID.SERVER_AUTH, LIFETIME)
 
     def client(self, client: str, lifetime: timedelta = LIFETIME) -> tuple[Path, Path]:
-        """Certificate and key of a client or worker with this name."""
+        """Certificate and key of a client or worker with this name. Raises UnusableName."""
+        check_client(client)
         return self._issue(client, [client], ExtendedKeyUsageOID.CLIENT_AUTH, lifetime)
 
     def _make(self) -> None:
@@ -114,10 +142,15 @@ def _name(common_name: str) -> x509.Name:
 
 
 def _general_name(name: str) -> x509.GeneralName:
+    return x509.IPAddress(ipaddress.ip_address(name)) if _is_address(name) else x509.DNSName(name)
+
+
+def _is_address(text: str) -> bool:
     try:
-        return x509.IPAddress(ipaddress.ip_address(name))
+        ipaddress.ip_address(text)
     except ValueError:
-        return x509.DNSName(name)
+        return False
+    return True
 
 
 def _write_key(path: Path, key: ec.EllipticCurvePrivateKey) -> None:

@@ -12,9 +12,12 @@ from dispatchd.adapters.postgres.settlements import PostgresSettlementStore
 from dispatchd.adapters.redis.signals import listen, read_cancel, read_ids
 from dispatchd.application.gateway.admission import Admission
 from dispatchd.application.gateway.claimer import Claimer
+from dispatchd.application.gateway.closing import StreamCloser
+from dispatchd.application.gateway.opening import SessionOpener
 from dispatchd.application.gateway.renewals import Renewer
 from dispatchd.application.gateway.reports import ReportCollector
 from dispatchd.application.gateway.streams import WorkerStreams
+from dispatchd.application.gateway.turns import DatabaseTurns
 from dispatchd.application.settler import Settler
 from dispatchd.domain.ids import SessionId
 from dispatchd.entrypoints.lifecycle import Backends, call_pipeline, probes, run_role, running, tls_credentials
@@ -44,22 +47,25 @@ async def serve(settings: Settings, backends: Backends, stop: asyncio.Event) -> 
         queue_items=settings.result_queue_items,
         queue_bytes=settings.result_queue_bytes,
     )
-    streams = WorkerStreams(
+    turns = DatabaseTurns(max(1, settings.database_connections // 3))
+    closer = StreamCloser(sessions, region, turns)
+    opener = SessionOpener(
         sessions,
-        reports,
         settler,
-        announcer,
         region,
         ids,
+        turns,
+        closer,
         gateway=settings.instance_id,
         lease=settings.lease_duration,
-        most_sessions=settings.sessions,
-        database_turns=max(1, settings.database_connections // 3),
-        admission=Admission(
-            streams=settings.streams_per_principal, registrations_a_minute=settings.registrations_per_minute
-        ),
         worker_certificates=settings.tls is not None and settings.tls.worker_must_match,
     )
+    admission = Admission(
+        sessions=settings.sessions,
+        streams=settings.streams_per_principal,
+        registrations_a_minute=settings.registrations_per_minute,
+    )
+    streams = WorkerStreams(admission, opener, closer, turns, sessions, reports, announcer, region)
     claimer = Claimer(claims, backends.queue, settler, region, streams.sessions, settings.max_execution_time)
     streams.claimer = claimer
     renewer = Renewer(

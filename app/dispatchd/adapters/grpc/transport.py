@@ -31,6 +31,7 @@ _LONGEST_CALL_MS = 75_000
 _DETAILS_TRAILER = "grpc-status-details-bin"
 _CODES = {StatusCode[code.name]: code for code in grpc.StatusCode if code.name in StatusCode.__members__}
 _log = logging.getLogger(__name__)
+_library_log = logging.getLogger("grpc._cython.cygrpc")
 
 Context = grpc.aio.ServicerContext[Any, Any]
 StreamHandler = Callable[[Call, ByteStream], Awaitable[Status]]
@@ -43,6 +44,7 @@ class GrpcServer:
         """`connection_age`: older connections are told to go, give or take a tenth, and their calls may end. Not for
         streams, which a connection would take with it."""
         self._pipeline = pipeline
+        _library_log.addFilter(_is_our_fault)
         ages = [] if connection_age is None else _connection_age(connection_age)
         self._server = grpc.aio.server(
             maximum_concurrent_rpcs=CONCURRENT_CALLS,
@@ -200,6 +202,14 @@ class GrpcServer:
             _refuse(context, status_of(exc))
             return None
         return None if data is None else _parsed(kind, data, context)
+
+
+def _is_our_fault(record: logging.LogRecord) -> bool:
+    """Where a caller leaves while the answer is on its way, the library can't send it and logs an error with a
+    traceback; that says nothing about this process. And a header that is no UTF-8 it logs whole, be it a token."""
+    error = record.exc_info[1] if record.exc_info else None
+    is_of_a_header = isinstance(error, UnicodeDecodeError) and str(record.msg).startswith("Invalid encoding")
+    return not (is_of_a_header or isinstance(error, grpc.aio.InternalError))
 
 
 def _connection_age(age: timedelta) -> list[tuple[str, int]]:

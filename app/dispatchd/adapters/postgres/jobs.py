@@ -49,12 +49,7 @@ class PostgresJobStore:
             inserted = {row["job_id"] for row in rows}
             standing = [job for job in jobs if job.job_id not in inserted]
             winners = await _winners(connection, standing) if standing else {}
-        return [
-            StoredJob(_new_view(job, created_at), job.request_digest, is_new=True)
-            if job.job_id in inserted
-            else _standing_job(job, winners)
-            for job in jobs
-        ]
+        return [_new_job(job, created_at) if job.job_id in inserted else _standing_job(job, winners) for job in jobs]
 
     async def cancel(self, job_id: JobId, fence: RegionFence) -> CanceledExecution | None:
         async with self._database.transaction() as connection:
@@ -190,12 +185,15 @@ def _standing_job(job: NewJob, winners: dict[object, Record]) -> StoredJob | Non
     row = winners.get(job.job_id) or (None if job.key_digest is None else winners.get(job.key_digest))
     if row is None:
         return None
-    return StoredJob(job_view(row), row["request_digest"], is_new=row["job_id"] == job.job_id)
+    ready = None
+    if row["ready_execution_id"] is not None:
+        ready = ReadyEntry(ExecutionId(row["ready_execution_id"]), row["capability"], row["priority"], row["due_at"])
+    return StoredJob(job_view(row), row["request_digest"], ready)
 
 
-def _new_view(job: NewJob, created_at: datetime) -> JobView:
+def _new_job(job: NewJob, created_at: datetime) -> StoredJob:
     submission = job.submission
-    return JobView(
+    view = JobView(
         job_id=job.job_id,
         job_type=submission.job_type,
         status=JobStatus.PENDING,
@@ -209,6 +207,10 @@ def _new_view(job: NewJob, created_at: datetime) -> JobView:
         created_at=created_at,
         updated_at=created_at,
     )
+    if submission.run_at is not None and submission.run_at > created_at:
+        return StoredJob(view, job.request_digest, None)
+    ready = ReadyEntry(job.execution_id, submission.capability, submission.priority, created_at)
+    return StoredJob(view, job.request_digest, ready)
 
 
 def _columns(jobs: Sequence[NewJob]) -> dict[str, object]:

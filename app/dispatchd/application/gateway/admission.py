@@ -1,7 +1,9 @@
-"""How many streams, and registrations in a minute, one principal may have on a gateway.
+"""How many streams a gateway may have, and how many streams and registrations in a minute one principal may have on it.
 
+A stream counts from before its registration is under way, so that many at once can't pass a bound together.
 Registrations are counted by a bucket that holds a minute's worth and fills evenly: a fleet may come back at once, and
-a worker that connects in a loop runs dry. Without authentication all workers are one principal, so nothing is counted.
+a worker that connects in a loop runs dry. Without authentication all workers are one principal, so only the gateway's
+own bound counts.
 """
 
 import time
@@ -24,15 +26,29 @@ class _Principal:
 class Admission:
     """Counts for one gateway; a principal spread over several gateways has as many on each."""
 
-    def __init__(self, *, streams: int, registrations_a_minute: int) -> None:
+    def __init__(self, *, sessions: int, streams: int, registrations_a_minute: int) -> None:
+        """`sessions`: of the whole gateway; `streams`: of one principal."""
+        self._most_sessions = sessions
         self._most_streams = streams
         self._a_minute = registrations_a_minute
+        self._sessions = 0
         self._principals: dict[str, _Principal] = {}
 
     def enter(self, identity: Identity) -> None:
         """Counts a registration, and a stream until it is `closed`. Raises Overloaded beyond a bound."""
-        if not identity.has_token:
-            return
+        if self._sessions >= self._most_sessions:
+            raise Overloaded(f"this worker-gateway has {self._most_sessions} streams already")
+        if identity.has_token:
+            self._enter_principal(identity)
+        self._sessions += 1
+
+    def closed(self, subject: str) -> None:
+        """A stream of this principal that was let in has ended, or did not get a session."""
+        self._sessions -= 1
+        if subject in self._principals:
+            self._principals[subject].streams -= 1
+
+    def _enter_principal(self, identity: Identity) -> None:
         principal = self._principal(identity.subject)
         if principal.streams >= self._most_streams:
             raise Overloaded(f"{identity.subject!r} has {self._most_streams} streams on this worker-gateway already")
@@ -40,11 +56,6 @@ class Admission:
             raise Overloaded(f"{identity.subject!r} has registered more than {self._a_minute} times in a minute")
         principal.left -= 1
         principal.streams += 1
-
-    def closed(self, subject: str) -> None:
-        """A stream of this principal has ended, or did not get a session."""
-        if subject in self._principals:
-            self._principals[subject].streams -= 1
 
     def _principal(self, subject: str) -> _Principal:
         now = time.monotonic()

@@ -128,7 +128,8 @@ class Outbox:
     async def take(self) -> list[Outbound | LoadedAssignment]:
         """Waits for something to write and takes all that goes into one write: everything for a batched stream, one
         message for an ordered one. What is not taken can still be withdrawn."""
-        if not self._at_once:
+        while not self._at_once:
+            # Again, when what there was has been withdrawn before its turn came.
             self._something.clear()
             self._idle.set()
             await self._something.wait()

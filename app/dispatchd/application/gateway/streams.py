@@ -1,4 +1,4 @@
-"""The streams of a gateway: how one begins, what each message does, how all of them are drained.
+"""The streams of a gateway: their beginning and end, what each message does, how all of them are drained.
 
 ::
 
@@ -9,16 +9,14 @@
 
 import asyncio
 import logging
-import time
 from collections import Counter
-from collections.abc import AsyncIterator, Coroutine, Iterable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Iterable
 from datetime import timedelta
-from typing import Any
 
 from dispatchd.application.announcer import Announcer
 from dispatchd.application.gateway.admission import Admission
 from dispatchd.application.gateway.claimer import Claimer
+from dispatchd.application.gateway.closing import StreamCloser
 from dispatchd.application.gateway.messages import (
     Ack,
     Heartbeat,
@@ -27,45 +25,20 @@ from dispatchd.application.gateway.messages import (
     Reports,
     Started,
 )
+from dispatchd.application.gateway.opening import SessionOpener
 from dispatchd.application.gateway.reports import ReportCollector
 from dispatchd.application.gateway.session import WorkerSession
-from dispatchd.application.ports import (
-    DatabaseUnavailable,
-    DecideOmitted,
-    Decision,
-    LockedExecution,
-    NewSession,
-    NotPermitted,
-    OpenedSession,
-    SessionStore,
-    TransientConflict,
-)
+from dispatchd.application.gateway.turns import DatabaseTurns
+from dispatchd.application.ports import OpenedSession, SessionStore
 from dispatchd.application.region_watch import RegionWatch
-from dispatchd.application.settler import Settler
-from dispatchd.domain import access
 from dispatchd.domain.access import Identity
-from dispatchd.domain.errors import (
-    DispatchdError,
-    InvalidRequest,
-    Overloaded,
-    RegionReadOnly,
-    RegisterFirst,
-    Superseded,
-    Unavailable,
-)
-from dispatchd.domain.ids import ExecutionId, IdGenerator, SessionId, format_job_id, parse_execution_id
-from dispatchd.domain.settlement import LeaseLost, Returned
-from dispatchd.domain.worker import Registration, check_registration, check_worker_id
+from dispatchd.domain.errors import InvalidRequest, RegionReadOnly, Superseded, Unavailable
+from dispatchd.domain.ids import ExecutionId, SessionId, format_job_id, parse_execution_id
+from dispatchd.domain.worker import Registration, check_registration
 from dispatchd.telemetry import metrics
 
-_TRIES = 5
 _REST_LOOK_S = 0.05
-_TURN_S = 2.0
 _CLOSING_S = 1.0
-_MOST_CLOSING = 1_000
-_UNCLEAR_S = 3.0
-"""Longer than the database works on a statement: what was unclear is settled by then."""
-
 _STOPPING = "this worker-gateway is stopping"
 _log = logging.getLogger(__name__)
 _worker_log = logging.getLogger("dispatchd.worker_log")
@@ -76,35 +49,25 @@ class WorkerStreams:
 
     def __init__(
         self,
+        admission: Admission,
+        opener: SessionOpener,
+        closer: StreamCloser,
+        turns: DatabaseTurns,
         store: SessionStore,
         reports: ReportCollector,
-        settler: Settler,
         announcer: Announcer,
         region: RegionWatch,
-        ids: IdGenerator,
-        *,
-        gateway: str,
-        lease: timedelta,
-        most_sessions: int,
-        database_turns: int,
-        admission: Admission,
-        worker_certificates: bool = False,
     ) -> None:
+        self._admission = admission
+        self._opener = opener
+        self._closer = closer
+        self._turns = turns
         self._store = store
         self._reports = reports
-        self._settler = settler
         self._announcer = announcer
         self._region = region
-        self._ids = ids
-        self._gateway = gateway
-        self._lease = lease
-        self._most_sessions = most_sessions
-        self._worker_certificates = worker_certificates
-        self._admission = admission
         self._sessions: dict[SessionId, WorkerSession] = {}
         self._capabilities: Counter[str] = Counter()
-        self._turns = asyncio.Semaphore(database_turns)
-        self._closing: set[asyncio.Task[None]] = set()
         self._is_draining = False
         self.claimer: Claimer | None = None
         """Set once by the role: claimer and streams know each other."""
@@ -123,14 +86,14 @@ class WorkerStreams:
         await self._region.check_may_change()
         if self._is_draining:
             raise Unavailable(f"{_STOPPING}: connect again")
-        if len(self._sessions) >= self._most_sessions:
-            raise Overloaded(f"this worker-gateway has {self._most_sessions} streams already")
         self._admission.enter(identity)
         try:
-            session = await self._admitted(first, identity, peer)
+            session, opened = await self._opener.open(first, identity, peer)
         except BaseException:
             self._admission.closed(identity.subject)
             raise
+        self._displace(session, opened)
+        self._begin(session, len(opened.resumed))
         try:
             if isinstance(first, Registration):
                 session.outbox.send(session.lease_ack("registered"))
@@ -142,60 +105,8 @@ class WorkerStreams:
         self._wake()
         return session
 
-    async def _admitted(self, first: Inbound, identity: Identity, peer: str) -> WorkerSession:
-        registration = first if isinstance(first, Registration) else await self._registration_of(first)
-        check_registration(registration)
-        access.check_worker_id(identity, registration.worker_id, by_certificate=self._worker_certificates)
-        return await self._open(registration, identity.subject, peer)
-
-    async def _registration_of(self, first: Inbound) -> Registration:
-        """What the registry says of a worker that goes on without a registration."""
-        match first:
-            case Heartbeat(worker_id=worker_id):
-                if not worker_id:
-                    raise RegisterFirst("the first heartbeat of a stream must name its worker_id")
-                check_worker_id(worker_id)
-            case Reports(reports=reports):
-                execution_id = reports[0].execution_id if reports else None
-                found = None
-                if execution_id is not None:
-                    async with self._turn():
-                        found = await self._store.worker_of(execution_id)
-                if found is None:
-                    raise RegisterFirst("the execution is unknown")
-                worker_id = found
-            case _:
-                raise RegisterFirst("a stream begins with a registration, a heartbeat or a result")
-        async with self._turn():
-            row = await self._store.registry_row(worker_id)
-        if row is None:
-            raise RegisterFirst(f"worker {worker_id!r} is not in the registry")
-        return Registration(row.worker_id, row.capabilities, row.slots, row.labels)
-
-    async def _open(self, registration: Registration, principal: str, peer: str) -> WorkerSession:
-        session = WorkerSession(self._ids.session_id(), registration, principal, peer, self._lease)
-        new = NewSession(session.session_id, registration, principal, self._gateway, peer, self._lease)
-        decisions: list[Decision] = []
-
-        def decide_omitted(omitted: Sequence[LockedExecution], is_same_process: bool) -> Sequence[Decision]:
-            ending = (
-                Returned(was_sent=True, error_message="the worker came back without it")
-                if is_same_process
-                else LeaseLost(f"worker {registration.worker_id} came back as another process")
-            )
-            decisions[:] = [self._settler.decision(execution, ending) for execution in omitted]
-            return decisions
-
-        try:
-            sent_at, opened = await self._open_in_store(new, decide_omitted)
-        except (asyncio.CancelledError, DatabaseUnavailable):
-            # The row may stand all the same, now or in a moment; without a stream it must not look like an open one.
-            if len(self._closing) < _MOST_CLOSING:
-                self._later(self._note_closed_surely(session))
-            raise
-        session.opened(sent_at, opened.resumed, opened.earlier)
-        self._settler.announce(decisions, opened.followed)
-        self._displace(session, opened)
+    def _begin(self, session: WorkerSession, resumed: int) -> None:
+        registration = session.registration
         self._sessions[session.session_id] = session
         self._capabilities.update(registration.capabilities)
         metrics.STREAMS_OPEN.set(len(self._sessions))
@@ -207,42 +118,14 @@ class WorkerStreams:
         _log.info(
             "worker registered",
             extra={
-                "worker_id": registration.worker_id,
-                "peer": peer,
+                "worker_id": session.worker_id,
+                "peer": session.peer,
                 "capabilities": list(registration.capabilities),
                 "slots": registration.slots,
-                "resumed": len(opened.resumed),
-                "lost": len(registration.held) - len(opened.resumed),
+                "resumed": resumed,
+                "lost": len(registration.held) - resumed,
             },
         )
-        return session
-
-    async def _open_in_store(self, new: NewSession, decide_omitted: DecideOmitted) -> tuple[float, OpenedSession]:
-        """When the registration was sent that was committed (`time.monotonic()`), and what it brought about."""
-        async with self._turn():
-            for attempt in range(_TRIES):
-                sent_at = time.monotonic()
-                try:
-                    return sent_at, await self._store.open(new, decide_omitted, self._region.fence)
-                except NotPermitted as exc:
-                    raise await self._region.explain(exc) from exc
-                except TransientConflict:
-                    if attempt == _TRIES - 1:
-                        raise
-        raise AssertionError("unreachable")
-
-    @asynccontextmanager
-    async def _turn(self) -> AsyncIterator[None]:
-        """Few workers at a time register or leave in the database: renewals, claims and results need it too."""
-        try:
-            async with asyncio.timeout(_TURN_S):
-                await self._turns.acquire()
-        except TimeoutError:
-            raise Unavailable("too many workers come and go at once: connect again") from None
-        try:
-            yield
-        finally:
-            self._turns.release()
 
     def _displace(self, session: WorkerSession, opened: OpenedSession) -> None:
         displaced = [earlier.session_id for earlier in opened.displaced]
@@ -272,7 +155,7 @@ class WorkerStreams:
         self._capabilities = +self._capabilities
         metrics.STREAMS_OPEN.set(len(self._sessions))
         self._give_back(session, [execution_id for execution_id, held in session.held.items() if not held.was_sent])
-        await asyncio.wait({self._later(self._note_closed(session))}, timeout=_CLOSING_S)
+        await asyncio.wait({self._closer.closed(session)}, timeout=_CLOSING_S)
 
     def move_on(self, session: WorkerSession) -> None:
         """Tells a worker that can resume to open its next stream, on whichever gateway it finds; others stay."""
@@ -283,29 +166,8 @@ class WorkerStreams:
         """Waits until the database knows of every stream that is gone and has back what was not sent, but no longer
         than this."""
         if self.claimer is not None:
-            self._later(self.claimer.at_rest())
-        if self._closing:
-            await asyncio.wait(self._closing, timeout=longest.total_seconds())
-        for task in self._closing:
-            task.cancel()
-
-    def _later(self, work: Coroutine[Any, Any, None]) -> "asyncio.Task[None]":
-        task = asyncio.create_task(work, name="closing")
-        self._closing.add(task)
-        task.add_done_callback(self._closing.discard)
-        return task
-
-    async def _note_closed_surely(self, session: WorkerSession) -> None:
-        await self._note_closed(session)
-        await asyncio.sleep(_UNCLEAR_S)
-        await self._note_closed(session)
-
-    async def _note_closed(self, session: WorkerSession) -> None:
-        try:
-            async with self._turn():
-                await self._store.close([session.session_id], self._region.fence)
-        except DispatchdError as exc:
-            _log.info("a closed stream could not be noted: %s", exc, extra={"worker_id": session.worker_id})
+            self._closer.later(self.claimer.at_rest())
+        await self._closer.all_done(longest)
 
     # --- messages -------------------------------------------------------------------------------------------------
 
@@ -338,7 +200,7 @@ class WorkerStreams:
     async def _register_again(self, session: WorkerSession, registration: Registration) -> None:
         _check_same_worker(session, registration.worker_id)
         check_registration(registration)
-        async with self._turn():
+        async with self._turns.turn():
             await self._store.update_registration(session.session_id, registration, self._region.fence)
         self._capabilities.subtract(session.registration.capabilities)
         session.update(registration)

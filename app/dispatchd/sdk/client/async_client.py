@@ -29,6 +29,7 @@ from dispatchd.sdk.durations import Seconds, seconds
 from dispatchd.sdk.errors import ClientClosed, DispatchdError
 from dispatchd.sdk.from_wire import execution_from, job_from
 from dispatchd.sdk.job import Execution, Job, ReadyQueue, RegisteredWorker
+from dispatchd.sdk.plain_token import warn_of_plain_token
 from dispatchd.sdk.task import Task
 from dispatchd.sdk.tls import FollowedTls, Tls
 from dispatchd.sdk.token import Token, checked_token, token_source
@@ -76,6 +77,8 @@ class AsyncClient:
     async def __aenter__(self) -> Self:
         if self._open is not None:
             raise ClientClosed("the client is open already")
+        is_encrypted = self._tls is not None or self._credentials is not None
+        warn_of_plain_token(self.target, self._token, self._headers, is_encrypted=is_encrypted)
         channel: UnaryChannel = await self._channel()
         if self._token is not None:
             channel = TokenChannel(channel, token_source(self._token))

@@ -13,6 +13,7 @@ import grpc
 from dispatchd.sdk.channel import checked_tls, to_call_metadata
 from dispatchd.sdk.durations import Seconds, seconds
 from dispatchd.sdk.loop_thread import LoopThread, new_event_loop
+from dispatchd.sdk.plain_token import warn_of_plain_token
 from dispatchd.sdk.task import Task
 from dispatchd.sdk.tls import Tls
 from dispatchd.sdk.token import AUTHORIZATION, Token, checked_token, token_source
@@ -151,6 +152,8 @@ class Worker:
             raise ValueError("the worker has no tasks: decorate a function with @worker.task(...) first")
         if self._shift is not None:
             raise RuntimeError("the worker is serving already")
+        is_encrypted = self._tls is not None or self._credentials is not None
+        warn_of_plain_token(self.target, self._token, self._call_metadata, is_encrypted=is_encrypted)
         thread = LoopThread(f"dispatchd worker {self.worker_id}")
         failure: Exception | None = None
         try:

@@ -76,11 +76,23 @@ from (select exists (select 1 from permit) as yes) permitted
 left join inserted on true;
 
 -- name: jobs_by_key_or_id
--- The jobs that stood in the way of an insert: by idempotency key, or our own from a try whose commit was unclear.
-select s.*
-from job_summaries s
-where s.key_digest = any(:key_digests::bytea[])
-union
-select s.*
-from job_summaries s
-where s.job_id = any(:job_ids::uuid[]);
+-- The jobs that stood in the way of an insert: by idempotency key, or our own from a try whose commit was unclear; with
+-- their executions that are ready.
+with standing as (
+    select s.*
+    from job_summaries s
+    where s.key_digest = any(:key_digests::bytea[])
+    union
+    select s.*
+    from job_summaries s
+    where s.job_id = any(:job_ids::uuid[])
+)
+select s.*, newest.execution_id as ready_execution_id, newest.capability, newest.due_at
+from standing s
+left join lateral (
+    select e.execution_id, e.capability, e.due_at
+    from executions e
+    where e.job_id = s.job_id
+    order by e.delivery desc
+    limit 1
+) newest on s.newest_state = 'queued';

@@ -1,0 +1,63 @@
+"""docs/security.md is right: its example runs as it stands there."""
+
+import asyncio
+import os
+import re
+import secrets
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+from dispatchd.entrypoints.child_process import spawn, stop_within
+from dispatchd.entrypoints.installation import Installation
+from dispatchd.entrypoints.settings import Role
+
+ROOT = Path(__file__).parents[2]
+PAGE = (ROOT / "docs" / "security.md").read_text("utf-8")
+README = (ROOT / "README.md").read_text("utf-8")
+EXAMPLE_S = 60
+
+
+def commands_of(block: str) -> str:
+    """The lines after the prompt, as a script that ends at the first failure."""
+    return "\n".join(["set -eu", *(line.removeprefix("$ ") for line in block.splitlines() if line.startswith("$ "))])
+
+
+async def test_the_worker_and_the_client_with_tokens_run_as_they_stand_there(
+    tmp_path: Path, database_url: str, redis_address: str
+) -> None:
+    roles, worker_lines, client_lines = re.findall(r"^```console\n(.*?)^```$", PAGE, re.M | re.S)
+    assert commands_of(roles).splitlines()[1:] == [
+        "export AUTH_JWT_SHARED_SECRET=$(openssl rand -base64 48)",
+        "AUTH_ENABLED=true dispatchd dev",
+    ]
+    [program] = re.findall(r"^```python\n(# hello.py\n.*?)^```$", README, re.M | re.S)
+    (tmp_path / "hello.py").write_text(program)
+    shared = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
+    shared |= {"AUTH_JWT_SHARED_SECRET": secrets.token_urlsafe(48)}
+    served = {"DATABASE_URL": database_url, "REDIS_ADDRESS": redis_address, "AUTH_ENABLED": "true"}
+    async with Installation(tmp_path / "data", shared | served) as installation:
+        [control_plane] = installation.of_role(Role.CONTROL_PLANE)
+        [gateway] = installation.of_role(Role.WORKER_GATEWAY)
+        environ = shared | {
+            "PATH": f"{Path(sys.executable).parent}:{shared.get('PATH', '')}",
+            "DISPATCHD_ADDRESS": control_plane.grpc_address,
+            "DISPATCHD_GATEWAY": gateway.grpc_address,
+        }
+        with (tmp_path / "worker.log").open("wb") as log:
+            worker = spawn(
+                ["/bin/sh", "-c", commands_of(worker_lines).replace("\ndispatchd worker", "\nexec dispatchd worker")],
+                death_signal=signal.SIGTERM,
+                environ=environ,
+                stdout=log,
+                cwd=tmp_path,
+            )
+        try:
+            client = await asyncio.create_subprocess_exec(
+                "/bin/sh", "-c", commands_of(client_lines), stdout=subprocess.PIPE, env=environ, cwd=tmp_path
+            )
+            output, _ = await asyncio.wait_for(client.communicate(), EXAMPLE_S)
+        finally:
+            await asyncio.to_thread(stop_within, worker, [(signal.SIGTERM, 10.0)])
+    assert output.decode().splitlines() == client_lines.splitlines()[2:], (tmp_path / "worker.log").read_text()
