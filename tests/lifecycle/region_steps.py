@@ -63,7 +63,7 @@ class RegionSteps(Supplies):
         region.mode = RegionMode.DRAINING
         assert (switched.row.mode, switched.row.epoch) == (region.mode, region.epoch)
         self.learn_region(everybody=everybody)
-        self.tries_everything(process, dead, live)
+        self.tries_everything(process, dead, live, knows=everybody)
 
     @rule(
         which=WHICH,
@@ -80,7 +80,7 @@ class RegionSteps(Supplies):
             dead, live = self.something_to_try(which)
             process = self.processes[region.primary][1 if has_epoch else 0]
             self.switch_to(to, everybody=everybody)
-            self.tries_everything(process, dead, live)
+            self.tries_everything(process, dead, live, knows=everybody)
         elif off_by == -1 and (region.primary, region.mode) == (to, RegionMode.ACTIVE):
             assert self.do(region_switch(self.stores).set_primary(to, region.epoch - 1)).outcome is Outcome.RESUMED
         else:
@@ -113,14 +113,22 @@ class RegionSteps(Supplies):
         self.some_session(which)
         return dead, live
 
-    def tries_everything(self, process: Process, dead: Job, live: Execution) -> None:
-        """Each has its effect or is refused, as the row says."""
+    def tries_everything(self, process: Process, dead: Job, live: Execution, *, knows: bool) -> None:
+        """Each has its effect or is refused, as the row says, by a process that knows the row or not."""
+
+        def forgets() -> None:
+            if not knows:
+                process.has_not_heard(self.primary.watch.row)
+
         session = self.some_session(0)
         claimed = self.do(self.claim_best(process, session, 1))
         self.claimed(session, claimed, self.model.ready(session.capabilities)[:1] if self.takes_work(process) else [])
-        self.redriven(process, dead)
         self.reported(process, live, holder_of(live), SUCCESS)
-        view = self.permitted(process.submit.submit(wanted := self.with_key(EMPTY)), self.takes_work(process))
+        forgets()
+        self.redriven(process, dead)
+        forgets()
+        wanted = self.with_key(EMPTY)
+        view = self.permitted(process.submit.submit(wanted), self.takes_work(process))
         if view is not None:
             self.stored(view.job_id, wanted)
 
