@@ -37,6 +37,8 @@ class Call:
     method: str
     metadata: Mapping[str, str] = field(repr=False)
     peer: str
+    headers: int = 0
+    """How many there are, each as often as it was sent."""
     certificate_names: tuple[str, ...] = ()
     """The subject alternative names of the client certificate."""
     time_remaining: timedelta | None = None
@@ -73,8 +75,8 @@ class CallPipeline:
         """Request id and identity of a call. Raises Unauthenticated and PermissionDenied."""
         given = call.metadata.get(REQUEST_ID, "")
         call.request_id = given[:_REQUEST_ID_CHARACTERS] if given else f"{self._random.getrandbits(64):016x}"
-        if len(call.metadata) > limits.HEADERS:
-            raise InvalidRequest("", f"a call may have {limits.HEADERS} headers, this one has {len(call.metadata)}")
+        if call.headers > limits.HEADERS:
+            raise InvalidRequest("", f"a call may have {limits.HEADERS} headers, this one has {call.headers}")
         if self._authenticator is None:
             if call.certificate_names:
                 call.identity = replace(ANONYMOUS, certificate_names=call.certificate_names)
