@@ -63,7 +63,7 @@ class TlsPostgres(EmbeddedPostgres):
 def server_side(authority: DevAuthority) -> ssl.SSLContext:
     """What a TLS server needs whose certificate is for 127.0.0.1 alone."""
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    context.load_cert_chain(*authority.server(["127.0.0.1"], "proxy"))
+    context.load_cert_chain(*authority.server(["127.0.0.1"]))
     return context
 
 

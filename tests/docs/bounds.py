@@ -159,6 +159,8 @@ NO_BOUNDS_OF_USERS = {
     "adapters.grpc.wire:_LONGEST_DURATION_S",
     # The least that a secret may have: the page about security says it.
     "adapters.tokens:SHORTEST_SECRET_BYTES",
+    # How many ports that were given out to processes to come are kept from others.
+    "entrypoints.child_process:_MOST_CLAIMS",
     # Pauses of loops, which grow up to this.
     "application.gateway.renewals:_LONGEST_TICK",
     "application.loops:LONGEST_PAUSE",

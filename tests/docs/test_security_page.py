@@ -27,7 +27,8 @@ def commands_of(block: str) -> str:
 async def test_the_worker_and_the_client_with_tokens_run_as_they_stand_there(
     tmp_path: Path, database_url: str, redis_address: str
 ) -> None:
-    roles, worker_lines, client_lines = re.findall(r"^```console\n(.*?)^```$", PAGE, re.M | re.S)
+    [section] = re.findall(r"^## Tokens\n(.*?)^## ", PAGE, re.M | re.S)
+    roles, worker_lines, client_lines = re.findall(r"^```console\n(.*?)^```$", section, re.M | re.S)
     assert commands_of(roles).splitlines()[1:] == [
         "export AUTH_JWT_SHARED_SECRET=$(openssl rand -base64 48)",
         "AUTH_ENABLED=true dispatchd dev",
