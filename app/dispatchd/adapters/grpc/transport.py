@@ -21,8 +21,9 @@ from dispatchd.domain import limits
 from dispatchd.domain.errors import InvalidRequest, Overloaded
 
 CONCURRENT_CALLS = 25_000
-CALLS_PER_CONNECTION = 10_000
-"""A further call of the same connection waits in its client."""
+CALLS_PER_CONNECTION = 2_500
+"""A further call of the same connection waits in its client. Calls that were reset, but not yet looked at, count too:
+one connection can't put more than these in front of the calls of others (CVE-2023-44487)."""
 LIBRARY_STREAMS = 100
 """Open `Watch` calls of health, and open streams of reflection."""
 LONGEST_REFLECTION = timedelta(minutes=1)
