@@ -76,6 +76,7 @@ OF_A_ROLE = {
     "answers above {adapters.grpc.slow_peers:SMALL_ANSWER_BYTES} that callers have not read, together": (
         "adapters.grpc.slow_peers:UNREAD_BYTES"
     ),
+    "the same for one subject of a token": "adapters.grpc.slow_peers:CALLER_UNREAD_BYTES",
     "open `Watch` calls of health, and open streams of reflection, each": "adapters.grpc.transport:LIBRARY_STREAMS",
     "time of a stream of reflection": "adapters.grpc.transport:LONGEST_REFLECTION",
     "a token": "adapters.tokens:LONGEST_TOKEN_BYTES",

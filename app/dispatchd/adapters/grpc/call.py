@@ -27,6 +27,10 @@ from dispatchd.telemetry import logs, metrics
 REQUEST_ID = "x-request-id"
 AUTHORIZATION = "authorization"
 _REQUEST_ID_CHARACTERS = 200
+CHANGES = frozenset(
+    {"JobService.SubmitJob", "JobService.SubmitJobs", "JobService.CancelJob", "OperatorService.RedriveDeadLetters"}
+)
+"""What they do is done when they have an answer: to refuse that would be to deny it."""
 _log = logging.getLogger(__name__)
 
 
@@ -107,7 +111,8 @@ class CallPipeline:
             # Each call has a task of its own, so its id need not be taken off again.
             logs.bind_request(call.request_id)
             answer = await handler(call, request)
-            self._unread.hold(len(answer))
+            subject = call.identity.subject if call.identity.has_token else None
+            self._unread.hold(len(answer), subject, is_late=call.method in CHANGES)
             code = StatusCode.OK
             return answer
         except DispatchdError as exc:
