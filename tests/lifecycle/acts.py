@@ -127,25 +127,32 @@ class Acts(Machine):
         assert opened.earlier.keys() == ids_of(stays)
         assert {each.session_id for each in opened.displaced} == displaced
 
-    def renewed(self, process: Process, session: Session, noticed: Sequence[Execution]) -> None:
-        """Renews a session, with notices of what its worker says to have begun."""
-        worker_id = session.reporter.worker_id
+    def renewed(
+        self, process: Process, sessions: Sequence[Session], mine: Session, noticed: Sequence[Execution]
+    ) -> None:
+        """Renews sessions, one of them with notices of what its worker says to have begun."""
         notices = {execution.known_id: timedelta(milliseconds=1) for execution in noticed}
-        renewal = Renewal(session.session_id, worker_id, WorkerStatus.READY, notices)
-        outcome = self.permitted(self.stores.sessions.renew([renewal], LEASE, process.fence), self.may_change(process))
+        renewals = [
+            Renewal(each.session_id, each.reporter.worker_id, WorkerStatus.READY, notices if each is mine else {})
+            for each in sessions
+        ]
+        outcome = self.permitted(self.stores.sessions.renew(renewals, LEASE, process.fence), self.may_change(process))
         if outcome is None:
             return
-        assert outcome.renewed == ({session.session_id} if session.takes_work else set())
-        assert outcome.superseded == ({session.session_id} if session.is_superseded else set())
+        assert outcome.renewed == {each.session_id for each in sessions if each.takes_work}
+        assert outcome.superseded == {each.session_id for each in sessions if each.is_superseded}
         assert outcome.noticed == notices.keys()
-        session.is_over = session.is_over and not session.takes_work
+        for session in sessions:
+            session.is_over = session.is_over and not session.takes_work
         for execution in noticed:
-            if execution.session is session:
+            if execution.session is mine:
                 execution.state = ExecutionState.RUNNING
-        assert outcome.held == {session.session_id: ids_of(self.model.held_by([session]))}
-        displaced = [each for each in self.model.open_sessions(worker_id) if each.is_superseded]
-        still_held = ids_of(self.model.held_by(displaced))
-        assert outcome.earlier == ({worker_id: still_held} if still_held else {})
+        assert outcome.held == {each.session_id: ids_of(self.model.held_by([each])) for each in sessions}
+        earlier = {}
+        for worker_id in {each.reporter.worker_id for each in sessions}:
+            displaced = [each for each in self.model.open_sessions(worker_id) if each.is_superseded]
+            earlier[worker_id] = ids_of(self.model.held_by(displaced))
+        assert outcome.earlier == {worker_id: held for worker_id, held in earlier.items() if held}
 
     async def claim_best(self, process: Process, session: Session, most: int) -> list[ClaimedExecution]:
         def choose(entries: Sequence[ReadyEntry]) -> list[Offer]:

@@ -17,6 +17,9 @@ from stores import from_now, ids
 T = TypeVar("T")
 
 
+HOUR = timedelta(hours=1)
+
+
 class Supplies(Acts):
     """Parts of rules."""
 
@@ -49,6 +52,12 @@ class Supplies(Acts):
                 self.come_back(found, resumes=is_what == "resumed")
         return found
 
+    def session_of_another(self, than: Session) -> Session:
+        """One of another worker that takes work."""
+        others = [each for each in self.model.open_sessions() if each.takes_work]
+        found = pick([each for each in others if each.reporter.worker_id != than.reporter.worker_id], 0)
+        return found or self.new_worker(CAPABILITIES)
+
     def some_live(self, which: int) -> Execution:
         """An execution that a worker holds."""
         if not self.model.live:
@@ -77,7 +86,8 @@ class Supplies(Acts):
 
     def submit_something(self, capability: str = CAPABILITIES[0], *, run_at: timedelta | None = None) -> None:
         self.work_goes_on()
-        wanted = Submission(f"{capability}.send", b"{}", policy=RetryPolicy(3, AT_ONCE, AT_ONCE))
+        policy = (RetryPolicy(4, HOUR, 2.5 * HOUR), RetryPolicy(3, AT_ONCE, AT_ONCE))[self.submissions % 2]
+        wanted = Submission(f"{capability}.send", b"{}", policy=policy)
         if run_at is not None:
             wanted = replace(wanted, run_at=from_now() + run_at)
         wanted = self.with_key(wanted)

@@ -72,21 +72,16 @@ class WorkerSteps(Supplies):
             has_epoch=has_epoch,
         )
 
-    @rule(
-        which=WHICH,
-        is_what=IS_WHAT,
-        says_started=st.integers(0, 3),
-        of_others=st.booleans(),
-        has_epoch=st.booleans(),
-    )
-    def heartbeat(self, which: int, is_what: str, says_started: int, of_others: bool, has_epoch: bool) -> None:
-        """Renews what has not ended and was not taken over, expired or not; marks what the worker has begun, and
-        nothing that others hold."""
+    @rule(which=WHICH, says_started=st.integers(0, 3), of_others=st.booleans(), has_epoch=st.booleans())
+    def heartbeats(self, which: int, says_started: int, of_others: bool, has_epoch: bool) -> None:
+        """Of several sessions at once: what has not ended and was not taken over is renewed, expired or not. What the
+        worker has begun is marked, and nothing that others hold."""
         self.some_live(which)
-        session = self.session_that(is_what, which)
-        noticed = [each for each in self.model.live if of_others or each.session is session][:says_started]
+        sessions = [self.session_that(is_what, which) for is_what in ("displaced", "lost", "open")]
+        mine = sessions[which % 3]
+        noticed = [each for each in self.model.live if of_others or each.session is mine][:says_started]
         for process in self.in_turn(has_epoch):
-            self.renewed(process, session, noticed)
+            self.renewed(process, list(dict.fromkeys(sessions)), mine, noticed)
 
     @rule(which=WHICH, is_what=IS_WHAT, has_epoch=st.booleans())
     def stream_closes(self, which: int, is_what: str, has_epoch: bool) -> None:
@@ -144,19 +139,18 @@ class WorkerSteps(Supplies):
     @rule(
         which=WHICH,
         has_ended=st.sampled_from([False, False, True]),
-        by=st.sampled_from(["its holder", "its holder", "its holder", "a later one", "another principal", "another"]),
+        by=st.sampled_from(["its holder", "its holder", "a later one", "another principal"]),
         ending=ENDINGS,
         has_epoch=st.booleans(),
     )
     def report(self, which: int, has_ended: bool, by: str, ending: Ending, has_epoch: bool) -> None:
-        """For as long as the execution is live, its holder may, whether its lease is over or it was displaced or ended,
-        and a later session of the same worker under the same principal. Of what has ended, however it did, the same
-        word is accepted once more, everything else is stale."""
+        """While the execution is live, its holder may, whether its lease is over or it was displaced or ended, and so
+        may a later session of the same worker under the same principal; nobody else. Of what has ended, however it
+        did, the same word is accepted once more, everything else is stale."""
         execution = self.some_ended(which) if has_ended else self.some_live(which)
         session = holder_of(execution)
-        if by == "another":
-            session = self.new_worker(CAPABILITIES)
-        elif by != "its holder":
+        self.reported(self.primary, execution, self.session_of_another(session), ending)
+        if by != "its holder":
             is_same = by == "a later one"
             session = self.come_back(session, resumes=False, is_same_principal=is_same)
         for process in self.in_turn(has_epoch):
