@@ -4,14 +4,16 @@ import asyncio
 import os
 import re
 import secrets
+import shlex
 import signal
 import subprocess
 import sys
 from pathlib import Path
 
 from dispatchd.entrypoints.child_process import spawn, stop_within
+from dispatchd.entrypoints.database_url import SSL_MODES, parse_database_url
 from dispatchd.entrypoints.installation import Installation
-from dispatchd.entrypoints.settings import Role
+from dispatchd.entrypoints.settings import Role, load_settings
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "security.md").read_text("utf-8")
@@ -62,3 +64,17 @@ async def test_the_worker_and_the_client_with_tokens_run_as_they_stand_there(
         finally:
             await asyncio.to_thread(stop_within, worker, [(signal.SIGTERM, 10.0)])
     assert output.decode().splitlines() == client_lines.splitlines()[2:], (tmp_path / "worker.log").read_text()
+
+
+def test_the_addresses_for_tls_are_those_of_settings(tmp_path: Path) -> None:
+    [section] = re.findall(r"^## Postgres and Redis over TLS\n(.*?)^## ", PAGE, re.M | re.S)
+    [block] = re.findall(r"^```console\n(.*?)^```$", section, re.M | re.S)
+    exports = [line.removeprefix("$ export ") for line in block.replace("/etc", str(tmp_path)).splitlines()]
+    environ = dict(shlex.split(line)[0].split("=", 1) for line in exports)
+    for name in ("db-ca.pem", "cache-ca.pem"):
+        (tmp_path / name).touch()
+    settings = load_settings(Role.SCHEDULER, environ)
+    assert (settings.redis.tls, settings.redis.tls_ca_file) == (True, tmp_path / "cache-ca.pem")
+    assert parse_database_url(settings.database_url).is_private(lambda name: None)
+    modes = re.findall(r"`([a-z-]+)`", "".join(line.split("|")[1] for line in section.splitlines() if "|" in line))
+    assert sorted(modes) == sorted(["sslmode", *SSL_MODES])

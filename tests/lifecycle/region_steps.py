@@ -9,12 +9,14 @@ from hypothesis.stateful import rule
 from dispatchd.application.region_switch import Deployment, Outcome, RegionSwitchRefused
 from dispatchd.domain.job import JobState
 from dispatchd.domain.region import RegionMode
-from lifecycle.acts import MANY, SUCCESS
+from dispatchd.domain.submission import Submission
+from lifecycle.acts import MANY, SUCCESS, holder_of
 from lifecycle.machine import CAPABILITIES, REGIONS, WHICH, pick
-from lifecycle.model import Region
-from lifecycle.processes import region_switch
+from lifecycle.model import Execution, Job, Region
+from lifecycle.processes import Process, region_switch
 from lifecycle.supplies import Supplies
 
+EMPTY = Submission(f"{CAPABILITIES[0]}.send", b"{}")
 _OVERDUE = "update executions set deadline_at = now() - interval '1 second' where execution_id = $1"
 
 
@@ -52,22 +54,33 @@ class RegionSteps(Supplies):
 
     # --- the region row -------------------------------------------------------------------------------------------
 
-    @rule(everybody=st.booleans())
-    def drain(self, everybody: bool) -> None:
+    @rule(which=WHICH, everybody=st.booleans())
+    def drain(self, which: int, everybody: bool) -> None:
         """No new work, but what runs comes to its end."""
-        region = self.model.region
+        dead, live = self.something_to_try(which)
+        region, process = self.model.region, self.primary
         switched = self.do(region_switch(self.stores).drain(region.epoch))
         region.mode = RegionMode.DRAINING
         assert (switched.row.mode, switched.row.epoch) == (region.mode, region.epoch)
         self.learn_region(everybody=everybody)
+        self.tries_everything(process, dead, live, knows=everybody)
 
-    @rule(to=st.sampled_from(REGIONS), everybody=st.booleans(), off_by=st.sampled_from([0, 0, 0, -1, 1, 7]))
-    def switch(self, to: str, everybody: bool, off_by: int) -> None:
-        """To any region, also the same one. Who expects another epoch changes nothing, unless an earlier run has
-        brought it about already."""
+    @rule(
+        which=WHICH,
+        to=st.sampled_from(REGIONS),
+        everybody=st.booleans(),
+        off_by=st.sampled_from([0, 0, 0, 0, -1, 1, 7]),
+        has_epoch=st.booleans(),
+    )
+    def switch(self, which: int, to: str, everybody: bool, off_by: int, has_epoch: bool) -> None:
+        """To any region, also the same one; who was the primary, or of the earlier epoch, tries to go on. Who expects
+        another epoch changes nothing, unless an earlier run has brought it about already."""
         region = self.model.region
         if off_by == 0:
+            dead, live = self.something_to_try(which)
+            process = self.processes[region.primary][1 if has_epoch else 0]
             self.switch_to(to, everybody=everybody)
+            self.tries_everything(process, dead, live, knows=everybody)
         elif off_by == -1 and (region.primary, region.mode) == (to, RegionMode.ACTIVE):
             assert self.do(region_switch(self.stores).set_primary(to, region.epoch - 1)).outcome is Outcome.RESUMED
         else:
@@ -92,6 +105,32 @@ class RegionSteps(Supplies):
         if process.fence.epoch is not None:
             process.deploy(says.epoch)
         self.learn_region(everybody=True)
+
+    def something_to_try(self, which: int) -> tuple[Job, Execution]:
+        """A dead letter and a live execution; and there is something to claim."""
+        dead, live = self.some_dead(which), self.some_live(which)
+        self.submit_something()
+        self.some_session(which)
+        return dead, live
+
+    def tries_everything(self, process: Process, dead: Job, live: Execution, *, knows: bool) -> None:
+        """Each has its effect or is refused, as the row says, by a process that knows the row or not."""
+
+        def forgets() -> None:
+            if not knows:
+                process.has_not_heard(self.primary.watch.row)
+
+        session = self.some_session(0)
+        claimed = self.do(self.claim_best(process, session, 1))
+        self.claimed(session, claimed, self.model.ready(session.capabilities)[:1] if self.takes_work(process) else [])
+        self.reported(process, live, holder_of(live), SUCCESS)
+        forgets()
+        self.redriven(process, dead)
+        forgets()
+        wanted = self.with_key(EMPTY)
+        view = self.permitted(process.submit.submit(wanted), self.takes_work(process))
+        if view is not None:
+            self.stored(view.job_id, wanted)
 
     # --- the end --------------------------------------------------------------------------------------------------
 
