@@ -10,6 +10,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+from dispatchd.domain.access import METHODS, AccessRole
 from dispatchd.entrypoints.child_process import spawn, stop_within
 from dispatchd.entrypoints.database_url import SSL_MODES, parse_database_url
 from dispatchd.entrypoints.installation import Installation
@@ -19,6 +20,7 @@ ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "security.md").read_text("utf-8")
 README = (ROOT / "README.md").read_text("utf-8")
 EXAMPLE_S = 60
+REFLECTION = "ServerReflection.ServerReflectionInfo"
 
 
 def commands_of(block: str) -> str:
@@ -78,3 +80,34 @@ def test_the_addresses_for_tls_are_those_of_settings(tmp_path: Path) -> None:
     assert parse_database_url(settings.database_url).is_private(lambda name: None)
     modes = re.findall(r"`([a-z-]+)`", "".join(line.split("|")[1] for line in section.splitlines() if "|" in line))
     assert sorted(modes) == sorted(["sslmode", *SSL_MODES])
+
+
+MAY = {
+    "submit jobs": {"JobService.SubmitJob", "JobService.SubmitJobs"},
+    "read jobs and executions": {"JobService.GetJob", "JobService.ListExecutions"},
+    "wait for jobs": {"JobService.WaitJob"},
+    "list dead letters, workers and queues": {
+        "OperatorService.ListDeadLetters",
+        "OperatorService.ListWorkers",
+        "OperatorService.ListQueues",
+    },
+    "everything in `JobService` and `OperatorService`": {m for m in METHODS if m.startswith(("Job", "Operator"))},
+    "and connect workers": {"WorkerService.Connect"},
+    "connect workers under any id": {"WorkerService.Connect"},
+    "connect as the worker that its token names: the subject, and the claim `worker_id` if there is one": {
+        "WorkerService.Connect"
+    },
+    "everything": set(METHODS),
+}
+
+
+def test_the_table_of_roles_is_that_of_the_code() -> None:
+    """Reflection is everybody's who has a role, and not worth a row."""
+    [table] = re.findall(r"^\| Role \| May \|\n\|---\|---\|\n(.*?)\n\n", PAGE, re.M | re.S)
+    rows = re.findall(r"^\| `([a-z]+)` \| (.*) \|$", table, re.M)
+    assert [role for role, _ in rows] == [role.value for role in AccessRole]
+    for role, text in rows:
+        phrases = [phrase for phrase in MAY if re.search(rf"(^|, ){re.escape(phrase)}($|, )", text)]
+        assert len(", ".join(sorted(phrases))) == len(text), f"{text}: only {phrases} are known"
+        methods = set().union(*(MAY[phrase] for phrase in phrases))
+        assert methods - {REFLECTION} == {m for m, roles in METHODS.items() if role in roles} - {REFLECTION}, role

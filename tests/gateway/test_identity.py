@@ -176,6 +176,44 @@ async def test_a_principal_has_no_more_streams_than_it_may(site: Site, jobs: Cli
         await eventually(takes_one_more, "the stream that ended has made room")
 
 
+async def test_who_registers_again_and_again_is_refused_with_the_time_to_try_again(site: Site) -> None:
+    """However few streams it has at once; others are not its business."""
+    fleet = bearer("fleet", "service")
+    async with site.gateway(REGISTRATIONS_PER_MINUTE="3", **AUTH) as gateway:
+        for number in range(3):
+            async with worker(gateway.address, f"fleet-{number}", metadata=fleet) as stream:
+                await stream.register()
+        async with worker(gateway.address, metadata=fleet) as stream:
+            code, details = await refusal(stream)
+            assert code is grpc.StatusCode.RESOURCE_EXHAUSTED
+            assert "'fleet' has registered more than 3 times in a minute" in details
+            status = status_pb2.Status.FromString((await stream.trailers())["grpc-status-details-bin"])
+            assert status.details[0].Is(error_details_pb2.RetryInfo.DESCRIPTOR)
+        async with worker(gateway.address, "other", metadata=bearer("other", "worker")) as stream:
+            await stream.register()
+
+
+async def test_streams_of_the_same_age_are_not_told_to_go_at_the_same_moment(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shares = iter([1_000.0, 0.001])
+    asked: list[tuple[float, float]] = []
+
+    def uniform(least: float, most: float) -> float:
+        asked.append((least, most))
+        return next(shares)
+
+    async with site.gateway(CONNECTION_AGE="10s") as gateway:
+        monkeypatch.setattr("dispatchd.adapters.grpc.worker_service.random.uniform", uniform)
+        async with worker(gateway.address) as later, worker(gateway.address) as sooner:
+            await later.register(features=(RESUME, BATCHING), process_id="p")
+            await sooner.register(features=(RESUME, BATCHING), process_id="p")
+            assert (await sooner.drain_signal()).kind == pb.DRAIN_KIND_RECONNECT
+            await later.beat()
+            assert not any(message.HasField("drain_signal") for message in later.order)
+    assert asked == [(0.9, 1.1)] * 2
+
+
 async def test_an_old_connection_is_told_to_go_and_burns_nothing(site: Site, jobs: Client) -> None:
     job_id = await jobs.submit()
     async with (

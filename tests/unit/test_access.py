@@ -3,12 +3,15 @@
 from dataclasses import replace
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from dispatchd.domain.access import ANONYMOUS, METHODS, AccessRole, Identity, check_may_call, check_worker_id
 from dispatchd.domain.errors import PermissionDenied
 from dispatchd.v1 import dispatchd_pb2 as pb
 
 SUBMITTER, VIEWER, OPERATOR, WORKER, SERVICE, ADMIN = AccessRole
+REFLECTION = "ServerReflection.ServerReflectionInfo"
 TABLE = {
     "JobService.SubmitJob": {SUBMITTER, OPERATOR, ADMIN},
     "JobService.SubmitJobs": {SUBMITTER, OPERATOR, ADMIN},
@@ -38,13 +41,19 @@ def test_each_role_may_call_what_the_table_says_and_nothing_else(role: AccessRol
     assert {method for method in TABLE if may(someone, method)} == {m for m, roles in TABLE.items() if role in roles}
 
 
+@given(st.sets(st.sampled_from(AccessRole)), st.sampled_from(sorted(METHODS)) | st.text(max_size=40))
+def test_any_roles_may_together_what_one_of_them_may(roles: set[AccessRole], method: str) -> None:
+    allowed = TABLE.get(method, set(AccessRole) if method == REFLECTION else set())
+    assert may(Identity("someone", frozenset(roles)), method) == bool(roles & allowed)
+
+
 def test_every_method_of_the_contract_stands_in_the_table() -> None:
     methods = {
         f"{service.name}.{method.name}"
         for service in pb.DESCRIPTOR.services_by_name.values()
         for method in service.methods
     }
-    assert methods == set(TABLE) == set(METHODS) - {"ServerReflection.ServerReflectionInfo"}
+    assert methods == set(TABLE) == set(METHODS) - {REFLECTION}
 
 
 def test_roles_add_up_and_none_means_nothing() -> None:
