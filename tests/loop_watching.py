@@ -1,10 +1,13 @@
 """Proves that nothing holds up the event loop: a thread asks the loop for a sign of life again and again."""
 
 import asyncio
+import gc
 import sys
 import threading
 import time
 import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import TracebackType
 from typing import Final, Self
 
@@ -13,6 +16,17 @@ LONGEST_STALL_S: Final = 0.25
 # The thread asking may have been held up itself, by a busy machine; then its watch says nothing.
 _LATE_S = 0.05
 _PAUSE_S = 0.02
+
+
+@contextmanager
+def _no_collection() -> Iterator[None]:
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
 
 
 class LoopWatch:
@@ -50,5 +64,8 @@ class LoopWatch:
                 continue
 
     def _stack(self) -> str:
-        frame = sys._current_frames().get(self._loop_thread)
+        # Until Python 3.12 it holds a lock without which no thread begins or ends. A finalizer that lets another thread
+        # run meanwhile, as that of a gRPC channel does, stops all of them for ever.
+        with _no_collection():
+            frame = sys._current_frames().get(self._loop_thread)
         return "the loop's thread has ended" if frame is None else "".join(traceback.format_stack(frame))

@@ -26,6 +26,7 @@ EXAMPLES: list[tuple[errors.DispatchdError, StatusCode, type[sdk_errors.Dispatch
     (errors.Overloaded("full", timedelta(seconds=7)), StatusCode.RESOURCE_EXHAUSTED, sdk_errors.Overloaded),
     (errors.Unavailable("stopping"), StatusCode.UNAVAILABLE, sdk_errors.Unavailable),
     (ports.DatabaseUnavailable("away"), StatusCode.UNAVAILABLE, sdk_errors.Unavailable),
+    (ports.DatabaseMisconfigured("no such file"), StatusCode.UNAVAILABLE, sdk_errors.Unavailable),
     (ports.TransientConflict("conflict"), StatusCode.UNAVAILABLE, sdk_errors.Unavailable),
     (errors.Unauthenticated("no token"), StatusCode.UNAUTHENTICATED, sdk_errors.Unauthenticated),
     (errors.PermissionDenied("not you"), StatusCode.PERMISSION_DENIED, sdk_errors.PermissionDenied),

@@ -68,6 +68,7 @@ SETTINGS = {
 OF_A_ROLE = {
     "calls at once": "adapters.grpc.transport:CONCURRENT_CALLS",
     "calls at once on one connection": "adapters.grpc.transport:CALLS_PER_CONNECTION",
+    "headers of calls that are over, together, as gRPC leaves them behind": "adapters.grpc.headers:LEFT_BYTES",
     "time until the message of a call has arrived": "adapters.grpc.slow_peers:LONGEST_ARRIVAL",
     "calls whose message is late, which means after {adapters.grpc.slow_peers:SLOW_AFTER}": (
         "adapters.grpc.slow_peers:MOST_SLOW"
@@ -75,6 +76,7 @@ OF_A_ROLE = {
     "answers above {adapters.grpc.slow_peers:SMALL_ANSWER_BYTES} that callers have not read, together": (
         "adapters.grpc.slow_peers:UNREAD_BYTES"
     ),
+    "the same for one subject of a token": "adapters.grpc.slow_peers:CALLER_UNREAD_BYTES",
     "open `Watch` calls of health, and open streams of reflection, each": "adapters.grpc.transport:LIBRARY_STREAMS",
     "time of a stream of reflection": "adapters.grpc.transport:LONGEST_REFLECTION",
     "a token": "adapters.tokens:LONGEST_TOKEN_BYTES",
@@ -123,6 +125,7 @@ OF_THE_SDK = [
     ("the same in bytes", "sdk.client.gather:MAX_BYTES"),
     ("dead letters in one call", "sdk.client.operator:MAX_REDRIVES"),
     ("one wait for a job", "sdk.client.waiting:ONE_WAIT_S"),
+    ("jobs that are waited for on one connection", "sdk.client.wait_connections:WAITS_PER_CONNECTION"),
     ("tasks at once in a worker", "max_concurrency"),
     ("the most that this can be set to", "sdk.worker.worker:MAX_CONCURRENCY"),
     ("executions that a worker holds, with those whose acks it has not seen", "sdk.worker.ledger:MAX_HELD"),

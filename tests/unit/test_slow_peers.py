@@ -5,7 +5,9 @@ import time
 
 import pytest
 
+from dispatchd.adapters.grpc.call import CHANGES
 from dispatchd.adapters.grpc.slow_peers import (
+    CALLER_UNREAD_BYTES,
     LONGEST_ARRIVAL,
     MOST_SLOW,
     SLOW_AFTER,
@@ -14,6 +16,7 @@ from dispatchd.adapters.grpc.slow_peers import (
     Arrivals,
     UnreadAnswers,
 )
+from dispatchd.domain.access import METHODS, AccessRole
 from dispatchd.domain.errors import Overloaded
 
 SLOW_S, LONGEST_S = SLOW_AFTER.total_seconds(), LONGEST_ARRIVAL.total_seconds()
@@ -95,20 +98,58 @@ async def test_the_task_of_a_refused_call_goes_on() -> None:
     assert await task == "answered"
 
 
+class Unread:
+    """Calls whose answers nobody reads until `read` is set."""
+
+    def __init__(self) -> None:
+        self.answers = UnreadAnswers()
+        self.read = asyncio.Event()
+
+    async def call(self, size: int, subject: str | None = None, *, is_late: bool = False) -> None:
+        self.answers.hold(size, subject, is_late=is_late)
+        await self.read.wait()
+
+    async def held(self, number: int, size: int, subject: str | None = None) -> "list[asyncio.Task[None]]":
+        tasks = [asyncio.create_task(self.call(size, subject)) for _ in range(number)]
+        await asyncio.sleep(0)
+        assert not any(task.done() for task in tasks)
+        return tasks
+
+
 async def test_large_answers_that_nobody_reads_are_bounded() -> None:
-    unread = UnreadAnswers()
-    read = asyncio.Event()
-
-    async def call(size: int) -> None:
-        unread.hold(size)
-        await read.wait()
-
-    held = [asyncio.create_task(call(LARGE)) for _ in range(UNREAD_BYTES // LARGE)]
-    await asyncio.sleep(0)
-    with pytest.raises(Overloaded, match="wait to be read"):
-        await call(LARGE)
-    unread.hold(SMALL_ANSWER_BYTES)
-    read.set()
+    unread = Unread()
+    held = await unread.held(UNREAD_BYTES // LARGE, LARGE)
+    with pytest.raises(Overloaded, match="too many of all large answers wait to be read"):
+        await unread.call(LARGE)
+    unread.answers.hold(SMALL_ANSWER_BYTES, None, is_late=False)
+    unread.read.set()
     await asyncio.gather(*held)
     await asyncio.sleep(0)
-    await call(LARGE)
+    await unread.call(LARGE)
+
+
+async def test_one_caller_who_never_reads_leaves_room_for_others() -> None:
+    unread = Unread()
+    held = await unread.held(CALLER_UNREAD_BYTES // LARGE, LARGE, "mallory")
+    with pytest.raises(Overloaded, match="too many of your large answers"):
+        await unread.call(LARGE, "mallory")
+    held += await unread.held(1, LARGE, "ann")
+    unread.read.set()
+    await asyncio.gather(*held)
+    await asyncio.sleep(0)
+    await unread.call(LARGE, "mallory")
+
+
+async def test_what_is_done_is_never_denied() -> None:
+    unread = Unread()
+    held = await unread.held(CALLER_UNREAD_BYTES // LARGE, LARGE, "mallory")
+    held.append(asyncio.create_task(unread.call(LARGE, "mallory", is_late=True)))
+    await asyncio.sleep(0)
+    assert not held[-1].done()
+    unread.read.set()
+    await asyncio.gather(*held)
+
+
+def test_every_method_that_changes_something_is_known_as_such() -> None:
+    changes = {method for method, roles in METHODS.items() if AccessRole.VIEWER not in roles}
+    assert changes - {"WorkerService.Connect"} == CHANGES

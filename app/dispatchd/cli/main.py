@@ -58,9 +58,9 @@ class LazyGroup(click.Group):
 @click.version_option(package_name="dispatchd")
 def dispatchd() -> None:
     """Durable task orchestration: run this reliably, somewhere, now."""
-    # Read when gRPC is loaded, which is later. It would write a line of its own, between the lines in JSON of a role or
-    # the one line of a command, for each handshake that fails.
-    os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
+    # Read when gRPC is loaded, which is later. It would write lines of its own, between the lines in JSON of a role or
+    # the one line of a command, for each handshake that fails and for headers that are too large.
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
 
 
 def main(arguments: list[str] | None = None) -> Any:

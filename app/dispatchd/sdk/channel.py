@@ -29,9 +29,12 @@ _KEEPALIVE = [("grpc.keepalive_time_ms", 30_000), ("grpc.keepalive_timeout_ms", 
 _OWN_CONNECTION = [("grpc.use_local_subchannel_pool", 1)]
 
 
-def open_client_channel(target: str, credentials: grpc.ChannelCredentials | None) -> grpc.aio.Channel:
-    """Return a channel for unary calls."""
-    return _open(target, credentials, [*_SPREAD, *_RECONNECT, *_KEEPALIVE])
+def open_client_channel(
+    target: str, credentials: grpc.ChannelCredentials | None, *, own_connection: bool = False
+) -> grpc.aio.Channel:
+    """Return a channel for unary calls, which may share its connection with other channels of this process."""
+    own = _OWN_CONNECTION if own_connection else []
+    return _open(target, credentials, [*_SPREAD, *_RECONNECT, *_KEEPALIVE, *own])
 
 
 def open_stream_channel(target: str, credentials: grpc.ChannelCredentials | None) -> grpc.aio.Channel:

@@ -27,6 +27,10 @@ from dispatchd.telemetry import logs, metrics
 REQUEST_ID = "x-request-id"
 AUTHORIZATION = "authorization"
 _REQUEST_ID_CHARACTERS = 200
+CHANGES = frozenset(
+    {"JobService.SubmitJob", "JobService.SubmitJobs", "JobService.CancelJob", "OperatorService.RedriveDeadLetters"}
+)
+"""What they do is done when they have an answer: to refuse that would be to deny it."""
 _log = logging.getLogger(__name__)
 
 
@@ -37,6 +41,8 @@ class Call:
     method: str
     metadata: Mapping[str, str] = field(repr=False)
     peer: str
+    headers: int = 0
+    """How many there are, each as often as it was sent."""
     certificate_names: tuple[str, ...] = ()
     """The subject alternative names of the client certificate."""
     time_remaining: timedelta | None = None
@@ -73,8 +79,8 @@ class CallPipeline:
         """Request id and identity of a call. Raises Unauthenticated and PermissionDenied."""
         given = call.metadata.get(REQUEST_ID, "")
         call.request_id = given[:_REQUEST_ID_CHARACTERS] if given else f"{self._random.getrandbits(64):016x}"
-        if len(call.metadata) > limits.HEADERS:
-            raise InvalidRequest("", f"a call may have {limits.HEADERS} headers, this one has {len(call.metadata)}")
+        if call.headers > limits.HEADERS:
+            raise InvalidRequest("", f"a call may have {limits.HEADERS} headers, this one has {call.headers}")
         if self._authenticator is None:
             if call.certificate_names:
                 call.identity = replace(ANONYMOUS, certificate_names=call.certificate_names)
@@ -105,7 +111,8 @@ class CallPipeline:
             # Each call has a task of its own, so its id need not be taken off again.
             logs.bind_request(call.request_id)
             answer = await handler(call, request)
-            self._unread.hold(len(answer))
+            subject = call.identity.subject if call.identity.has_token else None
+            self._unread.hold(len(answer), subject, is_late=call.method in CHANGES)
             code = StatusCode.OK
             return answer
         except DispatchdError as exc:

@@ -3,12 +3,13 @@
 ::
 
     headers ──▶ identity ──▶ Arrivals.message ──▶ handler ──▶ UnreadAnswers.hold ──▶ written, call over
-                             not here after 30 s, or           more than 256 MiB of
-                             the slowest of 256: ended         large ones: refused
+                             not here after 30 s, or           more than 256 MiB of large ones,
+                             the slowest of 256: ended         or 64 MiB of one caller: refused
 """
 
 import asyncio
 import time
+from collections import Counter
 from collections.abc import Awaitable
 from datetime import timedelta
 
@@ -19,6 +20,8 @@ SLOW_AFTER = timedelta(seconds=5)
 """Longer than a burst of calls, or this process's own work, delays a message that has arrived."""
 MOST_SLOW = 256
 UNREAD_BYTES = 256 * 1024 * 1024
+CALLER_UNREAD_BYTES = 64 * 1024 * 1024
+"""So that one caller who never reads leaves room for the others."""
 SMALL_ANSWER_BYTES = 16 * 1024
 """Smaller answers are not counted: the bound on calls is enough for them."""
 
@@ -68,22 +71,32 @@ class Arrivals:
 
 class UnreadAnswers:
     """Large answers that callers have not taken yet. A caller who never reads keeps its answer in memory until its
-    connection ends; more than `UNREAD_BYTES` of them are not made."""
+    connection ends; more than `UNREAD_BYTES` of them are not made, nor more than `CALLER_UNREAD_BYTES` for one."""
 
     def __init__(self) -> None:
         self._bytes = 0
+        self._bytes_of: Counter[str] = Counter()
 
-    def hold(self, size: int) -> None:
-        """Counts an answer of the current task until that ends, as it does when the answer is written. Raises
-        Overloaded."""
+    def hold(self, size: int, subject: str | None, *, is_late: bool) -> None:
+        """Counts an answer of the current task until that ends, as it does when the answer is written.
+
+        Without tokens there is no `subject`, and all callers are one. An answer that `is_late` tells of what has been
+        done already and is never refused. Raises Overloaded.
+        """
         if size <= SMALL_ANSWER_BYTES:
             return
-        if self._bytes + size > UNREAD_BYTES:
-            raise Overloaded("too many large answers wait to be read by their callers")
+        is_too_much = subject is not None and self._bytes_of[subject] + size > CALLER_UNREAD_BYTES
+        if not is_late and (is_too_much or self._bytes + size > UNREAD_BYTES):
+            whose = "your" if is_too_much else "all"
+            raise Overloaded(f"too many of {whose} large answers wait to be read")
         task = asyncio.current_task()
         assert task is not None
-        self._bytes += size
-        task.add_done_callback(lambda _: self._forget(size))
+        self._add(size, subject)
+        task.add_done_callback(lambda _: self._add(-size, subject))
 
-    def _forget(self, size: int) -> None:
-        self._bytes -= size
+    def _add(self, size: int, subject: str | None) -> None:
+        self._bytes += size
+        if subject is not None:
+            self._bytes_of[subject] += size
+            if not self._bytes_of[subject]:
+                del self._bytes_of[subject]

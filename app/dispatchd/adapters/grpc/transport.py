@@ -12,6 +12,7 @@ from grpc_health.v1 import health, health_pb2
 from grpc_reflection.v1alpha import reflection, reflection_pb2
 
 from dispatchd.adapters.grpc.call import Call, CallPipeline, Handler
+from dispatchd.adapters.grpc.headers import HeaderReader, Headers
 from dispatchd.adapters.grpc.slow_peers import Arrivals
 from dispatchd.adapters.grpc.status import Status, StatusCode, status_of
 from dispatchd.adapters.grpc.wire import parse
@@ -20,8 +21,9 @@ from dispatchd.domain import limits
 from dispatchd.domain.errors import InvalidRequest, Overloaded
 
 CONCURRENT_CALLS = 25_000
-CALLS_PER_CONNECTION = 10_000
-"""A further call of the same connection waits in its client."""
+CALLS_PER_CONNECTION = 2_500
+"""A further call of the same connection waits in its client. Calls that were reset, but not yet looked at, count too:
+one connection can't put more than these in front of the calls of others (CVE-2023-44487)."""
 LIBRARY_STREAMS = 100
 """Open `Watch` calls of health, and open streams of reflection."""
 LONGEST_REFLECTION = timedelta(minutes=1)
@@ -35,6 +37,8 @@ _library_log = logging.getLogger("grpc._cython.cygrpc")
 
 Context = grpc.aio.ServicerContext[Any, Any]
 StreamHandler = Callable[[Call, ByteStream], Awaitable[Status]]
+_Method = Callable[[Headers], Any]
+"""What serves a call with these headers, as gRPC wants it."""
 
 
 class GrpcServer:
@@ -65,6 +69,10 @@ class GrpcServer:
                 ("grpc.http2.max_ping_strikes", 0),
             ],
         )
+        self._headers = HeaderReader()
+        self._methods: dict[str, _Method] = {}
+        finder = _Finder(self._methods, self._one_answer(_unimplemented), self._headers)
+        self._server.add_generic_rpc_handlers((finder,))
         self._arrivals = Arrivals()
         self._ending_slow: asyncio.Task[None] | None = None
         self._health = health.aio.HealthServicer()
@@ -111,28 +119,50 @@ class GrpcServer:
         if self._ending_slow is not None:
             self._ending_slow.cancel()
 
-    def _add(self, name: str, handlers: Mapping[str, Any]) -> None:
-        self._server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(name, dict(handlers)),))
+    def _add(self, name: str, methods: Mapping[str, _Method]) -> None:
+        self._methods.update({f"/{name}/{method}": begun for method, begun in methods.items()})
 
-    def _unary(self, service: str, method: str, handler: Handler) -> Any:
+    def _unary(self, service: str, method: str, handler: Handler) -> _Method:
         label = f"{service.rpartition('.')[2]}.{method}"
 
-        async def serve(_: AsyncIterator[bytes], context: Context) -> bytes:
-            answer = await self._pipeline.answer(handler, _call(label, context), lambda: self._message(context))
+        async def serve(headers: Headers, context: Context) -> bytes:
+            call = _call(label, headers, context)
+            answer = await self._pipeline.answer(handler, call, lambda: self._message(context))
             return _refuse(context, answer) if isinstance(answer, Status) else answer
 
-        # For gRPC a stream of requests, of which one is read: it would read that of a unary call before it asks us.
-        return grpc.stream_unary_rpc_method_handler(serve)
+        return self._one_answer(serve)
 
-    def _stream(self, service: str, method: str, handler: StreamHandler) -> Any:
+    def _stream(self, service: str, method: str, handler: StreamHandler) -> _Method:
         label = f"{service.rpartition('.')[2]}.{method}"
 
-        async def serve(_: AsyncIterator[bytes], context: Context) -> None:
-            status = await handler(_call(label, context), _GrpcStream(context, self._message))
+        async def serve(headers: Headers, context: Context) -> None:
+            status = await handler(_call(label, headers, context), _GrpcStream(context, self._message))
             if status.code is not StatusCode.OK:
                 _refuse(context, status)
 
-        return grpc.stream_stream_rpc_method_handler(serve)
+        return self._many_answers(serve)
+
+    # For gRPC each call has a stream of requests: it would read the one of a unary call before it asks us.
+
+    def _one_answer(self, serve: Callable[[Headers, Context], Awaitable[bytes]]) -> _Method:
+        def begun(headers: Headers) -> Any:
+            async def served(_: AsyncIterator[bytes], context: Context) -> bytes:
+                self._headers.let_go()
+                return await serve(headers, context)
+
+            return grpc.stream_unary_rpc_method_handler(served)
+
+        return begun
+
+    def _many_answers(self, serve: Callable[[Headers, Context], Awaitable[None]]) -> _Method:
+        def begun(headers: Headers) -> Any:
+            async def served(_: AsyncIterator[bytes], context: Context) -> None:
+                self._headers.let_go()
+                await serve(headers, context)
+
+            return grpc.stream_stream_rpc_method_handler(served)
+
+        return begun
 
     async def _message(self, context: Context) -> bytes | None:
         """The first message of a call. Raises Overloaded when it does not arrive."""
@@ -144,27 +174,21 @@ class GrpcServer:
     def _add_health(self) -> None:
         watches = asyncio.Semaphore(LIBRARY_STREAMS)
 
-        async def check(_: AsyncIterator[bytes], context: Context) -> bytes:
+        async def check(_: Headers, context: Context) -> bytes:
             request = await self._first(health_pb2.HealthCheckRequest, context)
             if request is None:
                 return b""
             answer: bytes = (await self._health.Check(request, context)).SerializeToString()
             return answer
 
-        async def watch(_: AsyncIterator[bytes], context: Context) -> None:
+        async def watch(_: Headers, context: Context) -> None:
             request = await self._first(health_pb2.HealthCheckRequest, context)
             if request is None or _is_full(watches, context):
                 return
             async with watches:
                 await self._health.Watch(request, _SerialisingContext(context))
 
-        self._add(
-            health.SERVICE_NAME,
-            {
-                "Check": grpc.stream_unary_rpc_method_handler(check),
-                "Watch": grpc.stream_stream_rpc_method_handler(watch),
-            },
-        )
+        self._add(health.SERVICE_NAME, {"Check": self._one_answer(check), "Watch": self._many_answers(watch)})
 
     def _add_reflection(self, names: tuple[str, ...]) -> None:
         servicer = reflection.ReflectionServicer(names)
@@ -178,8 +202,8 @@ class GrpcServer:
                 for answer in servicer.ServerReflectionInfo(iter([request]), context):
                     await context.write(answer.SerializeToString())
 
-        async def info(_: AsyncIterator[bytes], context: Context) -> None:
-            status = self._pipeline.admitted(_call("ServerReflection.ServerReflectionInfo", context))
+        async def info(headers: Headers, context: Context) -> None:
+            status = self._pipeline.admitted(_call("ServerReflection.ServerReflectionInfo", headers, context))
             if status is not None:
                 _refuse(context, status)
                 return
@@ -192,7 +216,7 @@ class GrpcServer:
                 except TimeoutError:
                     _refuse(context, status_of(Overloaded("a stream of reflection may take a minute")))
 
-        self._add(reflection.SERVICE_NAME, {"ServerReflectionInfo": grpc.stream_stream_rpc_method_handler(info)})
+        self._add(reflection.SERVICE_NAME, {"ServerReflectionInfo": self._many_answers(info)})
 
     async def _first(self, kind: Any, context: Context) -> Any:
         """The first message of a call, parsed; None after a refusal."""
@@ -217,6 +241,25 @@ def _connection_age(age: timedelta) -> list[tuple[str, int]]:
         ("grpc.max_connection_age_ms", round(age.total_seconds() * 1000)),
         ("grpc.max_connection_age_grace_ms", _LONGEST_CALL_MS),
     ]
+
+
+class _Finder(grpc.GenericRpcHandler):
+    """Finds what serves a call, and hands it the headers: who asks a context for them has them all copied again."""
+
+    def __init__(self, methods: Mapping[str, _Method], otherwise: _Method, headers: HeaderReader) -> None:
+        self._methods = methods
+        self._otherwise = otherwise
+        self._headers = headers
+
+    def service(self, handler_call_details: grpc.HandlerCallDetails) -> Any:
+        headers = self._headers.read(handler_call_details.invocation_metadata or ())
+        return self._methods.get(handler_call_details.method, self._otherwise)(headers)
+
+
+async def _unimplemented(_: Headers, context: Context) -> bytes:
+    context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+    context.set_details("this server has no such method")
+    return b""
 
 
 class _GrpcStream:
@@ -247,11 +290,12 @@ class _SerialisingContext:
         await self._context.write(message.SerializeToString())
 
 
-def _call(label: str, context: Context) -> Call:
+def _call(label: str, headers: Headers, context: Context) -> Call:
     remaining = context.time_remaining()
     return Call(
         method=label,
-        metadata={key: value for key, value in context.invocation_metadata() or () if isinstance(value, str)},
+        metadata=headers.texts,
+        headers=headers.number,
         peer=context.peer(),
         certificate_names=_certificate_names(context),
         time_remaining=None if remaining is None else timedelta(seconds=remaining),

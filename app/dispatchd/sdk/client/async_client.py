@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeVar, Unpack, cast, overload
@@ -24,6 +24,7 @@ from dispatchd.sdk.client.submission import Submission, SubmitOptions
 from dispatchd.sdk.client.submitting import Submitter
 from dispatchd.sdk.client.tls_channel import TlsChannel
 from dispatchd.sdk.client.token_channel import TokenChannel, UnaryChannel
+from dispatchd.sdk.client.wait_connections import WaitConnections
 from dispatchd.sdk.client.waiting import JobWaiter
 from dispatchd.sdk.durations import Seconds, seconds
 from dispatchd.sdk.errors import ClientClosed, DispatchdError
@@ -32,7 +33,7 @@ from dispatchd.sdk.job import Execution, Job, ReadyQueue, RegisteredWorker
 from dispatchd.sdk.plain_token import warn_of_plain_token
 from dispatchd.sdk.task import Task
 from dispatchd.sdk.tls import FollowedTls, Tls
-from dispatchd.sdk.token import Token, checked_token, token_source
+from dispatchd.sdk.token import Token, TokenSource, checked_token, token_source
 from dispatchd.v1 import dispatchd_pb2 as v1
 from dispatchd.v1.dispatchd_pb2_grpc import JobServiceStub, OperatorServiceStub
 
@@ -79,10 +80,8 @@ class AsyncClient:
             raise ClientClosed("the client is open already")
         is_encrypted = self._tls is not None or self._credentials is not None
         warn_of_plain_token(self.target, self._token, self._headers, is_encrypted=is_encrypted)
-        channel: UnaryChannel = await self._channel()
-        if self._token is not None:
-            channel = TokenChannel(channel, token_source(self._token))
-        self._open = _Open(channel)
+        token = None if self._token is None else token_source(self._token)
+        self._open = _Open(await self._channel(token), partial(self._channel, token, own_connection=True))
         await self._open.flights.__aenter__()
         return self
 
@@ -95,6 +94,7 @@ class AsyncClient:
             # Without the body's exception, which would come out wrapped in a group: flights never raise.
             await opened.flights.__aexit__(None, None, None)
         finally:
+            await opened.wait_connections.close()
             await opened.channel.close()
 
     @overload
@@ -228,11 +228,14 @@ class AsyncClient:
         """Return one page of `workers`."""
         return await self._opened().operator.workers(page_token, page_size, self._call_timeout_s, self._headers)
 
-    async def _channel(self) -> UnaryChannel:
+    async def _channel(self, token: TokenSource | None, *, own_connection: bool = False) -> UnaryChannel:
+        open_channel = partial(open_client_channel, self.target, own_connection=own_connection)
+        channel: UnaryChannel
         if self._tls is None:
-            return open_client_channel(self.target, self._credentials)
-        tls = await asyncio.to_thread(FollowedTls, self._tls)
-        return TlsChannel(partial(open_client_channel, self.target), tls)
+            channel = open_channel(self._credentials)
+        else:
+            channel = TlsChannel(open_channel, await asyncio.to_thread(FollowedTls, self._tls))
+        return channel if token is None else TokenChannel(channel, token)
 
     def _opened(self) -> _Open:
         if self._open is None:
@@ -249,13 +252,14 @@ class AsyncClient:
 class _Open:
     """What exists between entering and leaving the client."""
 
-    def __init__(self, channel: UnaryChannel):
+    def __init__(self, channel: UnaryChannel, open_another: Callable[[], Awaitable[UnaryChannel]]):
         # Stubs use nothing else of a channel.
         self.channel = cast("grpc.aio.Channel", channel)
         self.jobs: JobServiceAsyncStub = JobServiceStub(self.channel)
         self.flights = asyncio.TaskGroup()
         self.submitter = Submitter(self.jobs, self.flights)
-        self.waiter = JobWaiter(self.jobs)
+        self.wait_connections = WaitConnections(channel, open_another)
+        self.waiter = JobWaiter(self.wait_connections)
         self.operator = OperatorCalls(OperatorServiceStub(self.channel))
 
 

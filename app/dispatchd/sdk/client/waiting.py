@@ -4,18 +4,15 @@ from __future__ import annotations
 
 import asyncio
 from datetime import timedelta
-from typing import TYPE_CHECKING
 
 from dispatchd.sdk.backoff import Backoff
 from dispatchd.sdk.channel import CallMetadata
 from dispatchd.sdk.client.retrying import call_once, deadline_in, until_available
+from dispatchd.sdk.client.wait_connections import WaitConnections
 from dispatchd.sdk.errors import DeadlineExceeded, NotSupported, Overloaded, Unavailable
 from dispatchd.sdk.from_wire import job_from
 from dispatchd.sdk.job import Job
 from dispatchd.v1 import dispatchd_pb2 as v1
-
-if TYPE_CHECKING:
-    from dispatchd.v1.dispatchd_pb2_grpc import JobServiceAsyncStub
 
 # One WaitJob call; the server takes at most 60 s.
 ONE_WAIT_S = 30.0
@@ -30,8 +27,8 @@ LONGEST_POLL_S = 1.0
 class JobWaiter:
     """Waits for jobs, and remembers whether the server knows WaitJob."""
 
-    def __init__(self, stub: JobServiceAsyncStub):
-        self._stub = stub
+    def __init__(self, connections: WaitConnections):
+        self._connections = connections
         self._has_wait_job = True
 
     async def wait(self, job_id: str, timeout_s: float | None, patience_s: float, call_metadata: CallMetadata) -> Job:
@@ -68,14 +65,16 @@ class JobWaiter:
                 request = v1.WaitJobRequest(job_id=job_id)
                 request.wait.FromTimedelta(timedelta(seconds=wait_s))
                 try:
-                    answer_by = clock() + wait_s + ANSWER_GRACE_S
-                    return (await call_once(self._stub.WaitJob, request, answer_by, call_metadata)).job
+                    async with self._connections.stub() as stub:
+                        answer_by = clock() + wait_s + ANSWER_GRACE_S
+                        return (await call_once(stub.WaitJob, request, answer_by, call_metadata)).job
                 except DeadlineExceeded as exc:
                     raise Unavailable("the server did not answer WaitJob in time") from exc
                 except NotSupported:
                     self._has_wait_job = False
-            answer_by = clock() + ANSWER_GRACE_S
-            return (await call_once(self._stub.GetJob, v1.GetJobRequest(job_id=job_id), answer_by, call_metadata)).job
+            async with self._connections.stub() as stub:
+                answer_by = clock() + ANSWER_GRACE_S
+                return (await call_once(stub.GetJob, v1.GetJobRequest(job_id=job_id), answer_by, call_metadata)).job
 
         give_up_at = deadline_in(ONE_WAIT_S + ANSWER_GRACE_S + patience_s)
         return job_from(await until_available(ask, give_up_at, (Unavailable, Overloaded)))
