@@ -58,29 +58,29 @@ class RegionSteps(Supplies):
     def drain(self, which: int, everybody: bool) -> None:
         """No new work, but what runs comes to its end."""
         dead, live = self.something_to_try(which)
-        region, process = self.model.region, self.primary
+        region = self.model.region
         switched = self.do(region_switch(self.stores).drain(region.epoch))
         region.mode = RegionMode.DRAINING
         assert (switched.row.mode, switched.row.epoch) == (region.mode, region.epoch)
         self.learn_region(everybody=everybody)
-        self.tries_everything(process, dead, live, knows=everybody)
+        self.tries_everything(self.primary, dead, live, knows=everybody)
 
     @rule(
         which=WHICH,
         to=st.sampled_from(REGIONS),
         everybody=st.booleans(),
         off_by=st.sampled_from([0, 0, 0, 0, -1, 1, 7]),
-        has_epoch=st.booleans(),
     )
-    def switch(self, which: int, to: str, everybody: bool, off_by: int, has_epoch: bool) -> None:
+    def switch(self, which: int, to: str, everybody: bool, off_by: int) -> None:
         """To any region, also the same one; who was the primary, or of the earlier epoch, tries to go on. Who expects
         another epoch changes nothing, unless an earlier run has brought it about already."""
         region = self.model.region
         if off_by == 0:
             dead, live = self.something_to_try(which)
-            process = self.processes[region.primary][1 if has_epoch else 0]
+            without, deployed, _ = self.processes[region.primary]
             self.switch_to(to, everybody=everybody)
-            self.tries_everything(process, dead, live, knows=everybody)
+            for process in (deployed, without):
+                self.tries_everything(process, dead, live, knows=everybody)
         elif off_by == -1 and (region.primary, region.mode) == (to, RegionMode.ACTIVE):
             assert self.do(region_switch(self.stores).set_primary(to, region.epoch - 1)).outcome is Outcome.RESUMED
         else:
