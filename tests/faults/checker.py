@@ -18,7 +18,13 @@ from faults.execution_rules import (
     successes_were_seen,
 )
 from faults.history import History
-from faults.job_rules import acked_jobs_end, attempts_stay_within_budget, ended_jobs_stay_ended, one_key_is_one_job
+from faults.job_rules import (
+    acked_jobs_end,
+    attempts_are_counted,
+    attempts_stay_within_budget,
+    ended_jobs_stay_ended,
+    one_key_is_one_job,
+)
 from faults.ledger import Ledger, read_ledgers
 from faults.priority_rule import priority_is_kept
 from faults.violation import Violation
@@ -30,6 +36,7 @@ RULES: Sequence[Rule] = (
     accepted_results_agree,
     leases_exclude_each_other,
     attempts_stay_within_budget,
+    attempts_are_counted,
     ended_jobs_stay_ended,
     one_key_is_one_job,
     seen_executions_exist,

@@ -27,6 +27,8 @@ def coverage(history: History, database: DatabaseFacts) -> Mapping[str, int]:
         "leases_exclude_each_other": sum(holds_of_job.values()) - len(holds_of_job),
         # Jobs with more than one attempt.
         "attempts_stay_within_budget": sum(attempts > 1 for attempts in history.attempts_seen().values()),
+        # Executions that follow another one of the same job.
+        "attempts_are_counted": len(database.executions) - len(database.executions_of),
         # Looks at a job that had been seen ended before.
         "ended_jobs_stay_ended": sum(
             max(0, sum(told.event.status in TERMINAL for told in sightings) - 1)

@@ -1,4 +1,4 @@
-"""The rules about jobs: what was acked ends once, one key is one job, no job gets more attempts than it may have."""
+"""The rules about jobs: what was acked ends once, one key is one job, and attempts are counted and bounded."""
 
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
@@ -75,6 +75,23 @@ def attempts_stay_within_budget(history: History, database: DatabaseFacts) -> It
                 f"the database has {stored}, clients and workers were told of {seen[job_id]}"
             )
             yield Violation("attempts_stay_within_budget", job_id, sentence)
+
+
+def attempts_are_counted(history: History, database: DatabaseFacts) -> Iterator[Violation]:
+    """What follows a failed, lost or timed-out execution has the next attempt number, what follows a returned one the
+    same; deliveries are numbered without a gap. (After a dead letter a redrive goes on with both.)"""
+    for job_id, executions in database.executions_of.items():
+        expected = (1, 1)
+        for execution in executions:
+            numbers = (execution.attempt, execution.delivery)
+            if numbers != expected:
+                sentence = (
+                    f"{execution.execution_id} is attempt {numbers[0]} and delivery {numbers[1]}; by what went before "
+                    f"it should be attempt {expected[0]} and delivery {expected[1]}"
+                )
+                yield Violation("attempts_are_counted", job_id, sentence)
+            is_return = execution.end_reason is EndReason.RETURNED and execution.state is ExecutionState.FAILED
+            expected = (execution.attempt + (0 if is_return else 1), execution.delivery + 1)
 
 
 def ended_jobs_stay_ended(history: History, database: DatabaseFacts) -> Iterator[Violation]:

@@ -154,6 +154,19 @@ def a_worker_is_told_of_too_many_attempts(run: Run, chance: random.Random) -> Ru
     return run.with_events(again, file=told.file)
 
 
+@breaks("attempts_are_counted")
+def an_attempt_has_another_number(run: Run, chance: random.Random) -> Run:
+    execution = chance.choice(list(run.database.executions.values()))
+    return run.with_execution(replace(execution, attempt=execution.attempt + chance.choice((-1, 1))))
+
+
+@breaks("attempts_are_counted")
+def a_delivery_vanishes_before_the_last(run: Run, chance: random.Random) -> Run:
+    earlier = [each for rows in run.database.executions_of.values() for each in rows[:-1]]
+    assume(earlier)
+    return run.without_execution(chance.choice(earlier).execution_id)
+
+
 @breaks("ended_jobs_stay_ended")
 def an_ended_job_is_seen_otherwise(run: Run, chance: random.Random) -> Run:
     ended = [told.event for told in run.history.told(JobSeen) if told.event.status in TERMINAL - {JobStatus.FAILED}]

@@ -64,10 +64,11 @@ def held_by_one() -> Story:
     return story.job("j1").execution("e1", "j1", "lost", claimed=2.09)
 
 
-def held_by_another(story: Story, at: float, worker: str = "w2") -> Story:
+def held_by_another(story: Story, at: float, worker: str = "w2", *, attempt: int = 2) -> Story:
     """The job's next attempt comes to another worker."""
-    story.worker(worker).registers(1.0).renewed(at - 0.5).gets("e2", "j1", at, attempt=2).finishes("e2", at + 0.5)
-    return story.execution("e2", "j1", worker=worker, attempt=2, delivery=2, claimed=at - 0.01)
+    teller = story.worker(worker).registers(1.0).renewed(at - 0.5)
+    teller.gets("e2", "j1", at, attempt=attempt).finishes("e2", at + 0.5)
+    return story.execution("e2", "j1", worker=worker, attempt=attempt, delivery=attempt, claimed=at - 0.01)
 
 
 def dead_letter() -> Story:
@@ -372,6 +373,54 @@ def a_redrive_without_an_answer_may_have_given_one_more_budget() -> Story:
     return second_life(story)
 
 
+# --- attempts_are_counted ---------------------------------------------------------------------------------------------
+
+
+@breaks("attempts_are_counted")
+def an_attempt_that_was_lost_is_not_counted() -> Story:
+    story = Story()
+    story.client.submits("j1", 1.0)
+    story.worker("w1").registers(0.5).gets("e1", "j1", 2.0)
+    story.worker("w2").registers(0.6).renewed(6.0).gets("e2", "j1", 6.1).finishes("e2", 6.2)
+    story.job("j1").execution("e1", "j1", "lost", claimed=1.99)
+    return story.execution("e2", "j1", worker="w2", delivery=2, claimed=6.09)
+
+
+@breaks("attempts_are_counted")
+def a_give_back_counts_as_an_attempt() -> Story:
+    story = Story()
+    story.client.submits("j1", 1.0)
+    story.worker("w1").registers(0.5).gets("e1", "j1", 2.0).gives_back("e1", 2.1)
+    story.worker("w1").gets("e2", "j1", 2.3, attempt=2).finishes("e2", 2.4)
+    story.job("j1").execution("e1", "j1", "returned", claimed=1.99)
+    return story.execution("e2", "j1", attempt=2, delivery=2, claimed=2.29)
+
+
+@breaks("attempts_are_counted")
+def a_delivery_has_vanished_that_nobody_saw() -> Story:
+    story = Story()
+    story.client.submits("j1", 1.0)
+    story.worker("w1").registers(0.5).gets("e2", "j1", 2.3).finishes("e2", 2.4)
+    return story.job("j1").execution("e2", "j1", delivery=2, claimed=2.29)
+
+
+@nearly_breaks("attempts_are_counted")
+def a_give_back_is_delivered_again_as_the_same_attempt() -> Story:
+    story = Story()
+    story.client.submits("j1", 1.0)
+    story.worker("w1").registers(0.5).gets("e1", "j1", 2.0).gives_back("e1", 2.1)
+    story.worker("w1").gets("e2", "j1", 2.3).finishes("e2", 2.4)
+    story.job("j1").execution("e1", "j1", "returned", claimed=1.99)
+    return story.execution("e2", "j1", delivery=2, claimed=2.29)
+
+
+@nearly_breaks("attempts_are_counted")
+def a_redrive_goes_on_with_the_numbers() -> Story:
+    story = dead_letter()
+    story.client.redrives("j1", 3.5)
+    return second_life(story)
+
+
 # --- ended_jobs_stay_ended --------------------------------------------------------------------------------------------
 
 
@@ -670,7 +719,7 @@ def test_every_rule_has_broken_histories_and_near_misses() -> None:
 
 
 def test_every_overlap_with_a_long_hold_is_reported() -> None:
-    story = held_by_another(a_short_overlap_lies_within_a_long_hold_that_began_before_others(), 4.0)
+    story = held_by_another(a_short_overlap_lies_within_a_long_hold_that_began_before_others(), 4.0, attempt=3)
     violations = check(story.ledgers(), story.database())
     assert [violation.rule for violation in violations] == ["leases_exclude_each_other"] * 2
 
