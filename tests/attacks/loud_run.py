@@ -41,6 +41,8 @@ async def sell(payload: object, context: TaskContext) -> object:
 def fail(payload: object) -> None:
     raise ValueError("the till is empty")
 """
+SHOWN_IS_TOO_MUCH = 12
+"""Characters of a secret."""
 COMMAND_S = 60.0
 STOP_S = 12.0
 
@@ -61,22 +63,25 @@ class Secrets:
         return text
 
     def add_token(self, name: str, token: str) -> str:
-        """A token; its claims and its signature are secrets by themselves."""
-        _, claims, signature = token.split(".")
-        self._texts |= {f"{name}: claims": claims, f"{name}: signature": signature}
+        """A token. Without its signature it is worth nothing; the claims of all begin alike."""
+        self._texts[name] = token.split(".")[2]
         return token
 
     def add_keys(self, folder: Path) -> None:
         """The private keys in PEM files."""
         for file in folder.glob("*-key.pem"):
-            self._texts[f"key {file.name}"] = file.read_text().splitlines()[1]
+            # The first line says little more than the kind of key.
+            self._texts[f"key {file.name}"] = file.read_text().splitlines()[2]
 
     def found_in(self, text: str) -> set[str]:
-        """The names of those that stand there, plainly or in base64."""
+        """The names of those that stand there: their beginning, plainly, in hexadecimal or in base64."""
         return {
             name
             for name, secret in self._texts.items()
-            if secret in text or base64.b64encode(secret.encode()).decode().rstrip("=") in text
+            for beginning in (secret[:SHOWN_IS_TOO_MUCH],)
+            if beginning in text
+            or beginning.encode().hex() in text
+            or base64.b64encode(beginning.encode()).decode() in text
         }
 
 
