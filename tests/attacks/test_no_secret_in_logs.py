@@ -210,7 +210,7 @@ async def commands(run: LoudRun, token: str, payload: str) -> None:
     }
     codes = await asyncio.gather(
         *(
-            run.command(name, "submit", "a.b", "-", stdin=document, **access | changes)
+            run.command(name, "submit", "a.b", "-", "--call-timeout", "2s", stdin=document, **access | changes)
             for name, changes in wrong.items()
         )
     )
@@ -222,7 +222,7 @@ async def outages(client: AsyncClient, proxy: TcpProxy, valkey: EmbeddedValkey, 
     for break_it, mend_it in ((proxy.go_deaf, proxy.hear_again), (proxy.refuse, proxy.accept_again)):
         break_it()
         with suppress(DispatchdError):
-            await client.submit("shop.sell", {"card": payload}, call_timeout=4)
+            await client.submit("shop.sell", {"card": payload}, call_timeout=2)
         mend_it()
         await ordinary_work(client, payload)
     await asyncio.to_thread(valkey.stop)
