@@ -1,5 +1,6 @@
 """Postgres over TLS, as DATABASE_URL says it: who is trusted, who is let in, and that nothing is said in plain text."""
 
+import os
 from collections.abc import Callable, Iterator
 from datetime import timedelta
 from pathlib import Path
@@ -15,6 +16,7 @@ from dispatchd.entrypoints.dev_certificates import DevAuthority
 from stores import sql
 from tcp_proxy import proxy_to
 from tls_servers import CERTIFIED, TlsPostgres, stripper
+from waiting import until
 
 SSL_REQUEST = bytes.fromhex("0000000804d2162f")
 PROTECTION = Query("protection", "select ssl, client_dn from pg_stat_ssl where pid = pg_backend_pid()", ())
@@ -40,12 +42,21 @@ def url(tls_postgres: TlsPostgres) -> Iterator[str]:
 
 async def protection(url: str) -> tuple[bool, str | None]:
     """Whether a connection as the roles make it is encrypted, and the name in our certificate."""
-    async with Database(url, connections=1, application_name="test", statement_timeout=LONG) as database:
-        await check_schema(database)
-        async with database.connection() as connection:
-            row = await connection.row(PROTECTION)
+    before = open_files()
+    try:
+        async with Database(url, connections=1, application_name="test", statement_timeout=LONG) as database:
+            await check_schema(database)
+            async with database.connection() as connection:
+                row = await connection.row(PROTECTION)
+    finally:
+        # The driver leaves the end of TLS to the event loop, and does not wait for it.
+        await until(lambda: open_files() <= before)
     assert row is not None
     return row["ssl"], row["client_dn"]
+
+
+def open_files() -> int:
+    return len(os.listdir("/proc/self/fd"))
 
 
 @pytest.mark.parametrize(
