@@ -117,6 +117,11 @@ class RawConnection:
         async with asyncio.timeout(PATIENCE_S), self._changed:
             await self._changed.wait_for(lambda: self.is_gone or self.ended.issuperset(numbers))
 
+    async def until_so_many_ended(self, count: int) -> None:
+        """Returns once the server has ended so many streams, whichever they are. Raises TimeoutError."""
+        async with asyncio.timeout(PATIENCE_S), self._changed:
+            await self._changed.wait_for(lambda: self.is_gone or len(self.ended) >= count)
+
     async def until_gone(self) -> None:
         """Returns once the server has closed the connection. Raises TimeoutError."""
         async with asyncio.timeout(PATIENCE_S), self._changed:

@@ -23,7 +23,7 @@ MIB = 1024 * 1024
 LARGE = 100 * MIB
 SUBMITTER = token("mallory", "submitter")
 WORKER = token("mallory", "worker")
-AHEAD = 16 * MIB
+AHEAD = LARGE // 2
 """What gRPC may have let somebody send before it saw how much it is: its windows grow with a connection's speed."""
 
 

@@ -115,6 +115,11 @@ async def test_mistakes_about_tokens_are_told_before_anything_is_sent(tmp_path: 
     missing = refused(await dispatchd("queues", "--token-file", str(tmp_path / "missing")), 2)
     assert "--token-file" in missing
     assert "does not exist" in missing
+    for variable in ("DISPATCHD_TOKEN_FILE", "DISPATCHD_KEY_FILE"):
+        for secret in ("eyJhbGciOi.very-secret", "-----BEGIN PRIVATE KEY-----\nvery-secret", "very-secret" * 1_000):
+            line = refused(await dispatchd("queues", environ={variable: secret}), 2)
+            assert variable in line
+            assert "secret" not in line
     file.write_text("")
     assert f"the token in the file {file} is empty" in refused(await dispatchd("queues", "--token-file", str(file)))
 

@@ -11,7 +11,7 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
-from dispatchd.adapters.grpc import transport
+from dispatchd.adapters.grpc import library_services
 from dispatchd.adapters.grpc.call import Call, CallPipeline
 from dispatchd.adapters.grpc.slow_peers import LONGEST_ARRIVAL
 from dispatchd.adapters.grpc.transport import GrpcServer
@@ -96,7 +96,7 @@ async def test_a_caller_who_goes_before_it_has_sent_anything_leaves_no_error(
 async def test_watches_of_health_are_bounded_and_their_places_come_back(channel: grpc.aio.Channel) -> None:
     health = health_pb2_grpc.HealthStub(channel)
     request = health_pb2.HealthCheckRequest()
-    watches = [health.Watch(request) for _ in range(transport.LIBRARY_STREAMS)]
+    watches = [health.Watch(request) for _ in range(library_services.LIBRARY_STREAMS)]
     for watch in watches:
         assert (await watch.read()).status == health_pb2.HealthCheckResponse.NOT_SERVING
     assert await health.Watch(request).code() is RESOURCE_EXHAUSTED
@@ -120,7 +120,7 @@ async def test_watches_of_health_are_bounded_and_their_places_come_back(channel:
 async def test_streams_of_reflection_are_bounded(channel: grpc.aio.Channel) -> None:
     stub = reflection_pb2_grpc.ServerReflectionStub(channel)
     request = reflection_pb2.ServerReflectionRequest(list_services="")
-    streams = [stub.ServerReflectionInfo() for _ in range(transport.LIBRARY_STREAMS)]
+    streams = [stub.ServerReflectionInfo() for _ in range(library_services.LIBRARY_STREAMS)]
     for stream in streams:
         await stream.write(request)
         services = {service.name for service in (await stream.read()).list_services_response.service}
@@ -131,7 +131,7 @@ async def test_streams_of_reflection_are_bounded(channel: grpc.aio.Channel) -> N
 
 
 async def test_a_stream_of_reflection_ends(channel: grpc.aio.Channel, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(transport, "LONGEST_REFLECTION", timedelta(seconds=0.1))
+    monkeypatch.setattr(library_services, "LONGEST_REFLECTION", timedelta(seconds=0.1))
     stream = reflection_pb2_grpc.ServerReflectionStub(channel).ServerReflectionInfo()
     assert await asyncio.wait_for(stream.code(), LONGEST_CALL_S) is RESOURCE_EXHAUSTED
     assert "a minute" in (await stream.details() or "")

@@ -19,7 +19,7 @@ from lifecycle.region_steps import RegionSteps
 from lifecycle.worker_steps import WorkerSteps
 from stores import open_stores, sql
 
-EXAMPLES = int(os.environ.get("LIFECYCLE_EXAMPLES", "40"))
+EXAMPLES = int(os.environ.get("LIFECYCLE_EXAMPLES", "50"))
 STEPS = int(os.environ.get("LIFECYCLE_STEPS", "40"))
 
 

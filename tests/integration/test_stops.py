@@ -19,6 +19,7 @@ from dispatchd.v1 import dispatchd_pb2_grpc as pb_grpc
 from gateway.worker_stream import worker
 from stores import insert, new_job, open_stores
 from tcp_proxy import TcpProxy, proxy_to
+from waiting import until
 
 SHUTDOWN_S = 1
 SLACK_S = 4.0
@@ -57,6 +58,23 @@ async def in_the_middle_of_work(process: RoleProcess, *servers: TcpProxy) -> Asy
             for server in servers:
                 server.go_deaf()
             yield
+
+
+async def test_a_role_that_still_waits_for_postgres_ends_when_it_is_told(redis_address: str) -> None:
+    lines: list[str] = []
+    environ = dict(os.environ) | {
+        "DATABASE_URL": f"postgresql://nobody@127.0.0.1:{free_port()}/jobs",
+        "REDIS_ADDRESS": redis_address,
+    }
+    process = RoleProcess(Role.SCHEDULER, "early", environ, None, free_port(), lambda _, line: lines.append(line))
+    await process.start()
+    try:
+        await until(lambda: any("waiting for the database" in line for line in lines))
+        # Its own timer would have ended it as failed.
+        assert await process.stop(30.0) == 0
+    finally:
+        await process.kill()
+    assert '"message":"stopped"' in lines[-1]
 
 
 @pytest.mark.parametrize("role", Role)

@@ -31,7 +31,7 @@ DAY = timedelta(days=1)
 POLICIES = st.builds(
     lambda attempts, backoffs: RetryPolicy(attempts, *backoffs),
     st.integers(1, 4),
-    st.sampled_from([(AT_ONCE, AT_ONCE), (HOUR, HOUR), (HOUR, 2.5 * HOUR), (HOUR, DAY)]),
+    st.sampled_from([(AT_ONCE, AT_ONCE), (HOUR, HOUR), (HOUR, 1.5 * HOUR), (HOUR, DAY)]),
 )
 SUBMISSIONS = st.builds(
     Submission,

@@ -52,7 +52,7 @@ from executions order by job_id, delivery
 _JOBS = "select job_id, state, coalesce(idempotency_key, '') as key, result, max_attempts from jobs"
 _SESSIONS = """
 select session_id, worker_id, principal, process_id, superseded_at is not null as is_superseded,
-    ended_at is not null as has_ended, closed_at is not null as is_closed
+    ended_at is not null as has_ended, closed_at is not null as is_closed, lease_expires_at < now() as is_over
 from worker_sessions
 """
 _CHANGES = "select of, before, after, count(*) as times from changes group by of, before, after"
@@ -175,6 +175,7 @@ class Machine(RuleBasedStateMachine):
                 each.is_superseded,
                 each.has_ended,
                 each.is_closed,
+                each.is_over,
             )
             for each in self.model.sessions.values()
         }

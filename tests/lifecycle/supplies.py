@@ -86,7 +86,7 @@ class Supplies(Acts):
 
     def submit_something(self, capability: str = CAPABILITIES[0], *, run_at: timedelta | None = None) -> None:
         self.work_goes_on()
-        policy = (RetryPolicy(4, HOUR, 2.5 * HOUR), RetryPolicy(3, AT_ONCE, AT_ONCE))[self.submissions % 2]
+        policy = (RetryPolicy(4, HOUR, 1.5 * HOUR), RetryPolicy(3, AT_ONCE, AT_ONCE))[self.submissions % 2]
         wanted = Submission(f"{capability}.send", b"{}", policy=policy)
         if run_at is not None:
             wanted = replace(wanted, run_at=from_now() + run_at)

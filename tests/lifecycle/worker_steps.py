@@ -77,10 +77,13 @@ class WorkerSteps(Supplies):
         worker has begun is marked, and nothing that others hold."""
         self.some_live(which)
         sessions = [self.session_that(is_what, which) for is_what in ("displaced", "lost", "open")]
+        if of_others:
+            self.lease_runs_out(sessions[-1])
         mine = sessions[which % 3]
         noticed = [each for each in self.model.live if of_others or each.session is mine][:says_started]
         for process in self.in_turn(has_epoch):
-            self.renewed(process, list(dict.fromkeys(sessions)), mine, noticed)
+            some = list(dict.fromkeys(sessions)) if self.may_change(process) else sessions[-1:]
+            self.renewed(process, some, mine, noticed)
 
     @rule(which=WHICH, is_what=IS_WHAT, has_epoch=st.booleans())
     def stream_closes(self, which: int, is_what: str, has_epoch: bool) -> None:

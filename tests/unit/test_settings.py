@@ -129,6 +129,9 @@ def test_missing_addresses_are_named() -> None:
         {"DATABASE_URL": "postgresql://ann:s3cret@db:s3cret/jobs"},
         {"REDIS_ADDRESS": "rediss://:s3cret@cache:6379"},
         {"LEASE_DURATION": "never", "REDIS_PASSWORD": "s3cret", "AUTH_JWT_SHARED_SECRET": "s3cret"},
+        {"AUTH_ENABLED": "true", "AUTH_JWT_SHARED_SECRET_FILE": "s3cret"},
+        {"AUTH_ENABLED": "true", "AUTH_JWT_SHARED_SECRET_FILE": "s3cret" * 1_000},
+        {"TLS_ENABLED": "true", "TLS_KEY_FILE": "-----BEGIN PRIVATE KEY-----\ns3cret"},
     ],
 )
 def test_no_message_shows_a_secret(changes: dict[str, str]) -> None:

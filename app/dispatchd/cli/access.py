@@ -49,6 +49,7 @@ def access_options(command: Callable[..., Any]) -> Callable[..., Any]:
             "--token-file",
             _TOKEN_FILE_VARIABLE,
             f"A file with a token that says who you are; or set {TOKEN_VARIABLE}.",
+            _SecretFile,
         ),
         click.option(
             "--tls",
@@ -59,7 +60,7 @@ def access_options(command: Callable[..., Any]) -> Callable[..., Any]:
         ),
         _file("--ca-file", "DISPATCHD_CA_FILE", "Encrypt, and trust the authority in this PEM file."),
         _file("--cert-file", "DISPATCHD_CERT_FILE", "Encrypt, and show this client certificate (PEM)."),
-        _file("--key-file", "DISPATCHD_KEY_FILE", "The key of that certificate (PEM)."),
+        _file("--key-file", "DISPATCHD_KEY_FILE", "The key of that certificate (PEM).", _SecretFile),
     )
     wrapped: Callable[..., Any] = with_access
     for option in reversed(options):
@@ -84,8 +85,23 @@ def refusal_of(error: "DispatchdError", address: str, access: Access) -> Command
             return None
 
 
-def _file(name: str, variable: str, text: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    path = click.Path(exists=True, dir_okay=False, path_type=Path)
+class _SecretFile(click.Path):
+    """A file with a secret in it. What names no file may be the secret itself, and is not shown."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        try:
+            exists = Path(value).exists()
+        except (OSError, ValueError):
+            exists = False
+        if not exists:
+            self.fail("a file with this name does not exist: write the path of one", param, ctx)
+        return super().convert(value, param, ctx)
+
+
+def _file(
+    name: str, variable: str, text: str, kind: type[click.Path] = click.Path
+) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    path = kind(exists=True, dir_okay=False, path_type=Path)
     return click.option(name, type=path, envvar=variable, show_envvar=True, metavar="FILE", help=text)
 
 

@@ -42,7 +42,7 @@ class EnvironmentReader:
 
     def secret_or_file(self, name: str) -> str | None:
         """A secret from the variable, or from the file that NAME_FILE names, without the line break at its end."""
-        value, file = self.secret(name), self.readable_file(f"{name}_FILE")
+        value, file = self.secret(name), self.readable_file(f"{name}_FILE", of_a_secret=True)
         if file is None:
             return value
         if value is not None:
@@ -51,7 +51,9 @@ class EnvironmentReader:
         try:
             return file.read_text().rstrip("\r\n") or None
         except (OSError, ValueError):
-            self.refuse(f"{name}_FILE", "this file is no text that can be read; write the path of another one.")
+            self.refuse_unshown(
+                f"{name}_FILE", "this file is no text that can be read", "write the path of another one."
+            )
             return None
 
     def has_problem_with(self, *names: str) -> bool:
@@ -119,7 +121,8 @@ class EnvironmentReader:
         )
         return default
 
-    def readable_file(self, name: str) -> Path | None:
+    def readable_file(self, name: str, *, of_a_secret: bool = False) -> Path | None:
+        """The path of a file. Where a secret belongs into it, what was read may be that secret, and is not shown."""
         value = self._environ.get(name)
         if not value:
             return None
@@ -129,7 +132,10 @@ class EnvironmentReader:
                 return path
         except (OSError, ValueError) as exc:
             reason = exc.strerror if isinstance(exc, OSError) and exc.strerror else "this is no file name"
-            self.refuse(
-                name, f"this file can't be read ({reason}); write the path of a file that this process may read."
-            )
+            finding = f"this file can't be read ({reason})"
+            advice = "write the path of a file that this process may read."
+            if of_a_secret:
+                self.refuse_unshown(name, finding, advice)
+            else:
+                self.refuse(name, f"{finding}; {advice}")
             return None

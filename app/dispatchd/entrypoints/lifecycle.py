@@ -18,7 +18,7 @@ import signal
 import sys
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from importlib.metadata import version
 from typing import Any
@@ -49,6 +49,7 @@ GC_THRESHOLDS = (50_000, 20, 50)
 MOST_OPEN_FILES = 1024 * 1024
 START_PATIENCE_S = 30.0
 STOP_MARGIN_S = 5.0
+_LOOK_AGAIN_S = 0.5
 EXIT_MISTAKE = 2
 _CANCEL_AGAIN_S = 0.1
 EXIT_FAILED = 1
@@ -125,12 +126,13 @@ async def _run(settings: Settings, serve: Serve) -> None:
     loop.set_exception_handler(_on_stray_failure)
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, _on_signal, stop, settings)
-    async with open_backends(settings) as backends:
-        # What start-up made lives as long as the process; collections need not look at it.
-        gc.collect()
-        gc.freeze()
-        gc.set_threshold(*GC_THRESHOLDS)
-        await serve(settings, backends, stop)
+    with suppress(_StoppedEarly):
+        async with open_backends(settings, stop) as backends:
+            # What start-up made lives as long as the process; collections need not look at it.
+            gc.collect()
+            gc.freeze()
+            gc.set_threshold(*GC_THRESHOLDS)
+            await serve(settings, backends, stop)
     _log.info("stopped")
 
 
@@ -155,8 +157,9 @@ def _on_signal(stop: asyncio.Event, settings: Settings) -> None:
 
 
 @asynccontextmanager
-async def open_backends(settings: Settings) -> AsyncIterator[Backends]:
-    """Opens Postgres and Redis and reads the region row. Raises SchemaMismatch, DatabaseUnavailable."""
+async def open_backends(settings: Settings, stop: asyncio.Event | None = None) -> AsyncIterator[Backends]:
+    """Opens Postgres and Redis and reads the region row; waits for Postgres, but not beyond `stop`. Raises
+    SchemaMismatch, DatabaseUnavailable."""
     database = Database(
         settings.database_url,
         connections=settings.database_connections,
@@ -164,7 +167,7 @@ async def open_backends(settings: Settings) -> AsyncIterator[Backends]:
         on_failure=lambda: metrics.DATABASE_UP.set(0),
     )
     async with database:
-        await _wait_for_schema(database)
+        await _wait_for_schema(database, stop or asyncio.Event())
         fence = RegionFence(settings.region, settings.region_epoch, settings.allow_mutations)
         region = RegionWatch(PostgresRegionStore(database), fence)
         await region.look()
@@ -184,7 +187,11 @@ async def open_backends(settings: Settings) -> AsyncIterator[Backends]:
             await redis.aclose()
 
 
-async def _wait_for_schema(database: Database) -> None:
+class _StoppedEarly(Exception):
+    """The role was told to stop before it had begun to serve."""
+
+
+async def _wait_for_schema(database: Database, stop: asyncio.Event) -> None:
     deadline = asyncio.get_running_loop().time() + START_PATIENCE_S
     while True:
         try:
@@ -195,7 +202,10 @@ async def _wait_for_schema(database: Database) -> None:
             if asyncio.get_running_loop().time() > deadline:
                 raise
             _log.warning("waiting for the database: %s", exc)
-            await asyncio.sleep(0.5)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(_LOOK_AGAIN_S):
+                    await stop.wait()
+                    raise _StoppedEarly from exc
         else:
             return
 

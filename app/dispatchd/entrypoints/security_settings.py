@@ -96,7 +96,8 @@ def read_tls(read: EnvironmentReader) -> TlsSettings | None:
         if requires_client:
             read.refuse("TLS_REQUIRE_CLIENT_CERT", "it needs TLS_ENABLED; turn that on, or this off.")
         return None
-    certificate, key = read.readable_file("TLS_CERT_FILE"), read.readable_file("TLS_KEY_FILE")
+    certificate = read.readable_file("TLS_CERT_FILE")
+    key = read.readable_file("TLS_KEY_FILE", of_a_secret=True)
     for name, path in (("TLS_CERT_FILE", certificate), ("TLS_KEY_FILE", key)):
         if path is None and not read.has_problem_with(name):
             read.refuse_unshown(name, "is not set", "TLS_ENABLED needs the certificate and its key, as PEM files.")

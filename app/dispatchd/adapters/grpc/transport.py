@@ -1,4 +1,4 @@
-"""The grpc.aio server: the only module on the server side that knows grpc. Every method is registered for bytes."""
+"""The grpc.aio server. Every method is registered for bytes, and as one that streams its requests."""
 
 import asyncio
 import logging
@@ -8,34 +8,25 @@ from typing import Any
 
 import grpc
 import grpc.aio
-from grpc_health.v1 import health, health_pb2
-from grpc_reflection.v1alpha import reflection, reflection_pb2
 
 from dispatchd.adapters.grpc.call import Call, CallPipeline, Handler
+from dispatchd.adapters.grpc.contexts import Context, call_of, read_message, refuse
 from dispatchd.adapters.grpc.headers import HeaderReader, Headers
+from dispatchd.adapters.grpc.library_services import HEALTH, REFLECTION, Health, Reflection
 from dispatchd.adapters.grpc.slow_peers import Arrivals
-from dispatchd.adapters.grpc.status import Status, StatusCode, status_of
-from dispatchd.adapters.grpc.wire import parse
+from dispatchd.adapters.grpc.status import Status, StatusCode
 from dispatchd.adapters.grpc.worker_service import ByteStream, StreamGone
 from dispatchd.domain import limits
-from dispatchd.domain.errors import InvalidRequest, Overloaded
 
 CONCURRENT_CALLS = 25_000
 CALLS_PER_CONNECTION = 2_500
 """A further call of the same connection waits in its client. Calls that were reset, but not yet looked at, count too:
 one connection can't put more than these in front of the calls of others (CVE-2023-44487)."""
-LIBRARY_STREAMS = 100
-"""Open `Watch` calls of health, and open streams of reflection."""
-LONGEST_REFLECTION = timedelta(minutes=1)
 
 _LONGEST_CALL_MS = 75_000
 """WaitJob waits up to a minute."""
-_DETAILS_TRAILER = "grpc-status-details-bin"
-_CODES = {StatusCode[code.name]: code for code in grpc.StatusCode if code.name in StatusCode.__members__}
-_log = logging.getLogger(__name__)
 _library_log = logging.getLogger("grpc._cython.cygrpc")
 
-Context = grpc.aio.ServicerContext[Any, Any]
 StreamHandler = Callable[[Call, ByteStream], Awaitable[Status]]
 _Method = Callable[[Headers], Any]
 """What serves a call with these headers, as gRPC wants it."""
@@ -75,7 +66,7 @@ class GrpcServer:
         self._server.add_generic_rpc_handlers((finder,))
         self._arrivals = Arrivals()
         self._ending_slow: asyncio.Task[None] | None = None
-        self._health = health.aio.HealthServicer()
+        self._health = Health(self._message)
         self._names: list[str] = []
         self.port = 0
 
@@ -92,9 +83,10 @@ class GrpcServer:
     async def start(self, port: int, credentials: grpc.ServerCredentials | None = None) -> None:
         """Listens on `port` (0: a free one, see `port`), with TLS if there are credentials. Raises OSError if it is
         taken."""
-        names = (*self._names, health.SERVICE_NAME, reflection.SERVICE_NAME)
-        self._add_health()
-        self._add_reflection(names)
+        watch, check = self._many_answers(self._health.watch), self._one_answer(self._health.check)
+        self._add(HEALTH, {"Check": check, "Watch": watch})
+        info = self._many_answers(Reflection(self._pipeline, (*self._names, HEALTH, REFLECTION)).info)
+        self._add(REFLECTION, {"ServerReflectionInfo": info})
         try:
             address = f"[::]:{port}"
             if credentials is None:
@@ -109,9 +101,7 @@ class GrpcServer:
 
     async def serving(self, *, is_serving: bool) -> None:
         """What health answers for the server and each service."""
-        state = health_pb2.HealthCheckResponse.SERVING if is_serving else health_pb2.HealthCheckResponse.NOT_SERVING
-        for name in ("", *self._names):
-            await self._health.set(name, state)
+        await self._health.tell(("", *self._names), is_serving=is_serving)
 
     async def stop(self, grace: timedelta) -> None:
         """Takes no new calls and ends those that run after `grace`."""
@@ -126,9 +116,9 @@ class GrpcServer:
         label = f"{service.rpartition('.')[2]}.{method}"
 
         async def serve(headers: Headers, context: Context) -> bytes:
-            call = _call(label, headers, context)
+            call = call_of(label, headers, context)
             answer = await self._pipeline.answer(handler, call, lambda: self._message(context))
-            return _refuse(context, answer) if isinstance(answer, Status) else answer
+            return refuse(context, answer) if isinstance(answer, Status) else answer
 
         return self._one_answer(serve)
 
@@ -136,13 +126,13 @@ class GrpcServer:
         label = f"{service.rpartition('.')[2]}.{method}"
 
         async def serve(headers: Headers, context: Context) -> None:
-            status = await handler(_call(label, headers, context), _GrpcStream(context, self._message))
+            status = await handler(call_of(label, headers, context), _GrpcStream(context, self._message))
             if status.code is not StatusCode.OK:
-                _refuse(context, status)
+                refuse(context, status)
 
         return self._many_answers(serve)
 
-    # For gRPC each call has a stream of requests: it would read the one of a unary call before it asks us.
+    # As a unary method, gRPC would read the request before it asks us.
 
     def _one_answer(self, serve: Callable[[Headers, Context], Awaitable[bytes]]) -> _Method:
         def begun(headers: Headers) -> Any:
@@ -166,66 +156,7 @@ class GrpcServer:
 
     async def _message(self, context: Context) -> bytes | None:
         """The first message of a call. Raises Overloaded when it does not arrive."""
-        return await self._arrivals.message(_read(context))
-
-    # Health and reflection come from their libraries; only their parsing is ours, because a generated servicer answers
-    # bytes that are no message with UNKNOWN or INTERNAL.
-
-    def _add_health(self) -> None:
-        watches = asyncio.Semaphore(LIBRARY_STREAMS)
-
-        async def check(_: Headers, context: Context) -> bytes:
-            request = await self._first(health_pb2.HealthCheckRequest, context)
-            if request is None:
-                return b""
-            answer: bytes = (await self._health.Check(request, context)).SerializeToString()
-            return answer
-
-        async def watch(_: Headers, context: Context) -> None:
-            request = await self._first(health_pb2.HealthCheckRequest, context)
-            if request is None or _is_full(watches, context):
-                return
-            async with watches:
-                await self._health.Watch(request, _SerialisingContext(context))
-
-        self._add(health.SERVICE_NAME, {"Check": self._one_answer(check), "Watch": self._many_answers(watch)})
-
-    def _add_reflection(self, names: tuple[str, ...]) -> None:
-        servicer = reflection.ReflectionServicer(names)
-        streams = asyncio.Semaphore(LIBRARY_STREAMS)
-
-        async def answer_all(context: Context) -> None:
-            while (data := await _read(context)) is not None:
-                request = _parsed(reflection_pb2.ServerReflectionRequest, data, context)
-                if request is None:
-                    return
-                for answer in servicer.ServerReflectionInfo(iter([request]), context):
-                    await context.write(answer.SerializeToString())
-
-        async def info(headers: Headers, context: Context) -> None:
-            status = self._pipeline.admitted(_call("ServerReflection.ServerReflectionInfo", headers, context))
-            if status is not None:
-                _refuse(context, status)
-                return
-            if _is_full(streams, context):
-                return
-            async with streams:
-                try:
-                    async with asyncio.timeout(LONGEST_REFLECTION.total_seconds()):
-                        await answer_all(context)
-                except TimeoutError:
-                    _refuse(context, status_of(Overloaded("a stream of reflection may take a minute")))
-
-        self._add(reflection.SERVICE_NAME, {"ServerReflectionInfo": self._many_answers(info)})
-
-    async def _first(self, kind: Any, context: Context) -> Any:
-        """The first message of a call, parsed; None after a refusal."""
-        try:
-            data = await self._message(context)
-        except Overloaded as exc:
-            _refuse(context, status_of(exc))
-            return None
-        return None if data is None else _parsed(kind, data, context)
+        return await self._arrivals.message(read_message(context))
 
 
 def _is_our_fault(record: logging.LogRecord) -> bool:
@@ -270,7 +201,7 @@ class _GrpcStream:
         self._next = first
 
     async def read(self) -> bytes | None:
-        read, self._next = self._next, _read
+        read, self._next = self._next, read_message
         return await read(self._context)
 
     async def write(self, message: bytes) -> None:
@@ -278,68 +209,3 @@ class _GrpcStream:
             await self._context.write(message)
         except (grpc.aio.BaseError, asyncio.InvalidStateError) as exc:
             raise StreamGone from exc
-
-
-class _SerialisingContext:
-    """The part of a context that the health library writes to, for a method registered for bytes."""
-
-    def __init__(self, context: Context) -> None:
-        self._context = context
-
-    async def write(self, message: health_pb2.HealthCheckResponse) -> None:
-        await self._context.write(message.SerializeToString())
-
-
-def _call(label: str, headers: Headers, context: Context) -> Call:
-    remaining = context.time_remaining()
-    return Call(
-        method=label,
-        metadata=headers.texts,
-        headers=headers.number,
-        peer=context.peer(),
-        certificate_names=_certificate_names(context),
-        time_remaining=None if remaining is None else timedelta(seconds=remaining),
-    )
-
-
-def _certificate_names(context: Context) -> tuple[str, ...]:
-    auth = context.auth_context()
-    if not auth:
-        return ()
-    return tuple(name.decode(errors="replace") for name in auth.get("x509_subject_alternative_name", ()))
-
-
-async def _read(context: Context) -> bytes | None:
-    """The next message; None when the caller sends no more."""
-    data = await context.read()
-    return None if data is grpc.aio.EOF else data
-
-
-def _is_full(places: asyncio.Semaphore, context: Context) -> bool:
-    """Whether the call was refused because all places are taken."""
-    if places.locked():
-        _refuse(context, status_of(Overloaded("too many calls of this kind are open")))
-        return True
-    return False
-
-
-def _parsed(kind: Any, data: bytes, context: Context) -> Any:
-    """The message; None after a refusal."""
-    try:
-        return parse(kind, data)
-    except InvalidRequest as exc:
-        _refuse(context, status_of(exc))
-        return None
-
-
-def _refuse(context: Context, status: Status) -> bytes:
-    """Ends a call with this status when its handler returns, which may return what this returns.
-
-    `context.abort` does it by an exception that gRPC keeps, with the frame it came from and the request in that frame:
-    a cycle, so that each refused call keeps its megabytes until the next full garbage collection.
-    """
-    context.set_code(_CODES[status.code])
-    context.set_details(status.message)
-    if status.details:
-        context.set_trailing_metadata(((_DETAILS_TRAILER, status.details),))
-    return b""
