@@ -300,11 +300,12 @@ class FaultSite:
                 async with lock:
                     self.remarks.append(f"{name} ended by itself ({process.describe_end()}) at {now_ns() / 1e9:.3f} s")
                     await process.start()
-            lock = self._taken.setdefault("postgres", asyncio.Lock())
-            if self.postgres.has_ended and not lock.locked():
-                async with lock:
-                    self.remarks.append(f"PostgreSQL ended by itself at {now_ns() / 1e9:.3f} s")
-                    await asyncio.to_thread(self.postgres.start)
+            for name, server in (("postgres", self.postgres), ("redis", self.valkey)):
+                lock = self._taken.setdefault(name, asyncio.Lock())
+                if server.has_ended and not lock.locked():
+                    async with lock:
+                        self.remarks.append(f"{server.title} ended by itself at {now_ns() / 1e9:.3f} s")
+                        await asyncio.to_thread(server.start)
 
     def log(self, name: str, line: str) -> None:
         """Takes a line that a role wrote; with a time of the ledgers' clock."""
