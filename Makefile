@@ -66,9 +66,9 @@ proto-check: setup ## Check that the contract is well-formed, that old clients c
 	$(BIN)/buf breaking proto --against proto/dispatchd-v1-baseline.binpb
 	$(BIN)/pytest -q tests/contract/test_proto.py
 
-# Most tests wait for leases and processes most of the time, so that three at once keep two cores busy.
+# Most tests wait for leases and processes most of the time, so that two at once are done sooner on two cores.
 unit: setup
-	$(BIN)/pytest -q -n 3 --dist worksteal
+	$(BIN)/pytest -q -n 2 --dist worksteal
 
 # After the other tests and alone, because it measures how soon an installation recovers.
 singles: setup ## Make twelve single faults on one installation under load; all of them with FAULTS=all

@@ -105,11 +105,15 @@ async def test_what_was_popped_and_is_being_claimed_is_not_added(
     await stores.queue.mark_complete(1)
     looks: list[int] = []
     added: list[ReadyEntry] = []
+    claimed = asyncio.Event()
 
     class Watched(RedisReadyQueue):
         async def absent(self, entries: Sequence[ReadyEntry]) -> list[ReadyEntry]:
             found = await super().absent(entries)
             looks.append(len(found))
+            if found:
+                # However long the claim takes here, it is committed before the next look.
+                await claimed.wait()
             return found
 
         async def offer(self, entries: Sequence[ReadyEntry]) -> None:
@@ -123,6 +127,7 @@ async def test_what_was_popped_and_is_being_claimed_is_not_added(
             await until(lambda: 1 in looks)
             hands = await register(stores)
             assert [each.execution_id for each in await hands.claim()] == [entry.execution_id]
+            claimed.set()
             seen = len(looks)
             [again] = await ready(stores, 1)
             await RedisReadyQueue(redis, PREFIX).offer([again])

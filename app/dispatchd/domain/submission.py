@@ -107,7 +107,7 @@ def check_text(name: str, value: str, most_bytes: int) -> None:
 def check_labels(name: str, labels: Mapping[str, str]) -> None:
     """A map of strings: at most 64 entries and 16 KiB, no NUL."""
     if len(labels) > limits.METADATA_ENTRIES:
-        raise InvalidRequest(name, f"has {len(labels)} entries, the most is {limits.METADATA_ENTRIES}")
+        raise InvalidRequest(name, f"has too many entries, the most is {limits.METADATA_ENTRIES}")
     size = sum(len(key.encode()) + len(value.encode()) for key, value in labels.items())
     if size > limits.METADATA_BYTES:
         raise InvalidRequest(name, f"is {size} bytes, the most is {limits.METADATA_BYTES}")

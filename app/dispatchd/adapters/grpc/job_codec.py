@@ -1,6 +1,7 @@
 """Jobs, executions, workers and queues between the contract and the domain."""
 
 from datetime import timedelta
+from itertools import islice
 
 from dispatchd.adapters.grpc.status import item_error
 from dispatchd.adapters.grpc.wire import datetime_of, duration_of, set_duration, set_timestamp
@@ -58,7 +59,8 @@ def submission_of(request: pb.SubmitJobRequest) -> Submission:
         payload=request.payload,
         priority=request.priority,
         idempotency_key=request.idempotency_key,
-        metadata=dict(request.metadata) if request.metadata else {},
+        # One too many is enough to be refused; a million of them would take the loop's time.
+        metadata=dict(islice(request.metadata.items(), limits.METADATA_ENTRIES + 1)) if request.metadata else {},
         policy=_policy_of(request.retry_policy) if request.HasField("retry_policy") else RetryPolicy(),
         run_at=datetime_of("run_at", request.run_at) if request.HasField("run_at") else None,
         timeout=duration_of("timeout", request.timeout) if request.HasField("timeout") else None,
