@@ -265,7 +265,8 @@ class FaultSite:
     async def end_recorder(self, name: str) -> None:
         """Ends a recording process in order; if it does not end well, that is remarked upon."""
         try:
-            await self.recorders.stop(name)
+            # A burst ends by itself, and can't be told to while it does.
+            await (self.recorders.ended(name) if name.startswith("burst") else self.recorders.stop(name))
         except RecorderFailed as failure:
             self.remarks.append(str(failure))
 
