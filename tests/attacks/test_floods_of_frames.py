@@ -168,7 +168,7 @@ async def test_a_header_that_is_stored_once_and_named_again_and_again(site: Site
         if acknowledges:
             await attacker.until_ended(first)
         with suppress(Gone):
-            for _ in range(1_000 if acknowledges else 100):
+            for _ in range(1_000 if acknowledges else 200):
                 await attacker.send(frame(Kind.HEADERS, attacker.stream(), named, Flag.END_HEADERS))
                 await asyncio.sleep(0)
         await site.honest_job()

@@ -16,6 +16,7 @@ from grpc_reflection.v1alpha import reflection_pb2
 from control_planes import ControlPlane, control_plane_on
 from dispatchd.adapters.grpc import job_service, operator_service
 from dispatchd.v1 import dispatchd_pb2 as pb
+from fuzz.wire import delimited, varint
 from stores import ids, sql
 
 ANSWERS = {
@@ -104,31 +105,18 @@ def blobs(kind: type[Message], chance: random.Random) -> Iterator[bytes]:
 def _hostile(kind: type[Message]) -> Iterator[bytes]:
     for field in kind().DESCRIPTOR.fields:
         for raw in (b"\xff\xfe", b"\xc0\x80", b"\xed\xa0\x80", b"a\0b", "é".encode() * 300):
-            yield _delimited(field.number, raw)
+            yield delimited(field.number, raw)
         for number in (2**64 - 1, 2**63, 2**31, 2**32 - 1, 99):
-            yield _varint(field.number << 3) + _varint(number)
-    yield _varint(99 << 3 | 3) * 200
-    yield _varint(1 << 3 | 3)
-    yield _varint(2**32 - 1) + b"\x01"
+            yield varint(field.number << 3) + varint(number)
+    yield varint(99 << 3 | 3) * 200
+    yield varint(1 << 3 | 3)
+    yield varint(2**32 - 1) + b"\x01"
     yield b"\x80" * 30
-    yield _delimited(1, b"x")[:-1]
+    yield delimited(1, b"x")[:-1]
     nested = b""
     for _ in range(2_000):
-        nested = _delimited(1, nested)
+        nested = delimited(1, nested)
     yield nested
-
-
-def _delimited(number: int, raw: bytes) -> bytes:
-    return _varint(number << 3 | 2) + _varint(len(raw)) + raw
-
-
-def _varint(number: int) -> bytes:
-    out = bytearray()
-    while number > 127:
-        out.append(number & 127 | 128)
-        number >>= 7
-    out.append(number)
-    return bytes(out)
 
 
 async def status_of(plane: ControlPlane, service: str, method: str, request: bytes) -> grpc.StatusCode:
@@ -163,10 +151,10 @@ async def test_a_string_that_is_no_utf8_is_refused_in_every_field(plane: Control
     for bad in (b"\xff", b"\xc0\x80", b"\xed\xa0\x80", b"\xf5\x80\x80\x80"):
         raw = pb.SubmitJobRequest(payload=b"{}").SerializeToString()
         for number in (1, 4):
-            code = await status_of(plane, job_service.NAME, "SubmitJob", raw + _delimited(number, bad))
+            code = await status_of(plane, job_service.NAME, "SubmitJob", raw + delimited(number, bad))
             assert code is grpc.StatusCode.INVALID_ARGUMENT
-        entry = _delimited(5, _delimited(1, bad) + _delimited(2, b"v"))
-        code = await status_of(plane, job_service.NAME, "SubmitJob", raw + _delimited(1, b"email") + entry)
+        entry = delimited(5, delimited(1, bad) + delimited(2, b"v"))
+        code = await status_of(plane, job_service.NAME, "SubmitJob", raw + delimited(1, b"email") + entry)
         assert code is grpc.StatusCode.INVALID_ARGUMENT
     async with sql(database_url) as session:
         assert await session.fetchval("select count(*) from jobs") == 0
@@ -174,7 +162,7 @@ async def test_a_string_that_is_no_utf8_is_refused_in_every_field(plane: Control
 
 async def test_fields_and_enum_values_of_a_later_release_are_passed_over(plane: ControlPlane) -> None:
     raw = pb.SubmitJobRequest(job_type="email", payload=b"{}").SerializeToString()
-    later = _delimited(99, b"something new") + _varint(98 << 3) + _varint(2**40)
+    later = delimited(99, b"something new") + varint(98 << 3) + varint(2**40)
     answer = pb.SubmitJobResponse.FromString(await plane.raw(job_service.NAME, "SubmitJob", raw + later))
     assert answer.job.status == pb.JOB_STATUS_PENDING
 

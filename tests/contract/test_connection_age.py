@@ -10,8 +10,8 @@ import pytest
 
 from attacks.connection import RawConnection, connection
 from attacks.frames import Kind
-from dispatchd.adapters.grpc.call import Call, CallPipeline
-from dispatchd.adapters.grpc.transport import GrpcServer
+from dispatchd.adapters.grpc.call import Call
+from grpc_servers import serving
 from waiting import until
 
 AGE = timedelta(seconds=1)
@@ -38,14 +38,9 @@ def held() -> Held:
 
 @pytest.fixture
 async def port(held: Held) -> AsyncIterator[int]:
-    server = GrpcServer(CallPipeline(audits=False), connection_age=AGE)
-    server.add_service("test.Service", {"Hold": held})
-    await server.start(0)
-    try:
+    async with serving("Hold", held, connection_age=AGE) as server:
         yield server.port
-    finally:
         held.go.set()
-        await server.stop(timedelta(0))
 
 
 async def told_to_go_at(attacker: RawConnection) -> float:

@@ -9,13 +9,13 @@ import pytest
 from google.rpc import error_details_pb2
 
 from control_planes import details
-from dispatchd.adapters.grpc.call import Call, CallPipeline
+from dispatchd.adapters.grpc.call import Call
 from dispatchd.adapters.grpc.status import CODES, StatusCode, code_of, item_error, status_of
-from dispatchd.adapters.grpc.transport import GrpcServer
 from dispatchd.application import ports
 from dispatchd.domain import errors
 from dispatchd.sdk import errors as sdk_errors
 from dispatchd.sdk.grpc_status import error_from, redrive_error_from, refusal_of_call, refusal_of_item
+from grpc_servers import address_of, serving
 
 EXAMPLES: list[tuple[errors.DispatchdError, StatusCode, type[sdk_errors.DispatchdError] | None]] = [
     (errors.InvalidRequest("job_type", "must not be empty"), StatusCode.INVALID_ARGUMENT, sdk_errors.InvalidRequest),
@@ -69,14 +69,8 @@ async def channel() -> AsyncIterator[grpc.aio.Channel]:
             raise ZeroDivisionError("a text for nobody's eyes")
         raise EXAMPLES[int(request)][0]
 
-    server = GrpcServer(CallPipeline(audits=False))
-    server.add_service("test.Service", {"Fail": fail})
-    await server.start(0)
-    try:
-        async with grpc.aio.insecure_channel(f"127.0.0.1:{server.port}") as channel:
-            yield channel
-    finally:
-        await server.stop(timedelta(seconds=1))
+    async with serving("Fail", fail) as server, grpc.aio.insecure_channel(address_of(server)) as channel:
+        yield channel
 
 
 async def call(channel: grpc.aio.Channel, request: bytes) -> grpc.aio.AioRpcError:

@@ -3,16 +3,15 @@
 import gc
 from collections.abc import AsyncIterator, Iterator
 from contextlib import suppress
-from datetime import timedelta
 
 import grpc
 import grpc.aio
 import pytest
 
-from dispatchd.adapters.grpc.call import Call, CallPipeline
+from dispatchd.adapters.grpc.call import Call
 from dispatchd.adapters.grpc.headers import LEFT_BYTES, HeaderReader
-from dispatchd.adapters.grpc.transport import GrpcServer
 from dispatchd.domain import limits
+from grpc_servers import address_of, serving
 
 LARGE = "a" * 15_000
 
@@ -24,14 +23,8 @@ async def channel() -> AsyncIterator[grpc.aio.Channel]:
     async def echo(call: Call, _: bytes) -> bytes:
         return call.metadata["x-header"].encode()
 
-    server = GrpcServer(CallPipeline(audits=False))
-    server.add_service("test.Service", {"Echo": echo})
-    await server.start(0)
-    try:
-        async with grpc.aio.insecure_channel(f"127.0.0.1:{server.port}") as channel:
-            yield channel
-    finally:
-        await server.stop(timedelta(0))
+    async with serving("Echo", echo) as server, grpc.aio.insecure_channel(address_of(server)) as channel:
+        yield channel
 
 
 @pytest.fixture

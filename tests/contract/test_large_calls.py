@@ -1,15 +1,14 @@
 """Calls that are larger than allowed: the answer says so, before anything of the call is looked at."""
 
 from collections.abc import AsyncIterator
-from datetime import timedelta
 
 import grpc
 import grpc.aio
 import pytest
 
-from dispatchd.adapters.grpc.call import Call, CallPipeline
-from dispatchd.adapters.grpc.transport import GrpcServer
+from dispatchd.adapters.grpc.call import Call
 from dispatchd.domain import limits
+from grpc_servers import address_of, serving
 
 RESOURCE_EXHAUSTED = grpc.StatusCode.RESOURCE_EXHAUSTED
 
@@ -21,14 +20,8 @@ async def channel() -> AsyncIterator[grpc.aio.Channel]:
     async def measure(_: Call, request: bytes) -> bytes:
         return str(len(request)).encode()
 
-    server = GrpcServer(CallPipeline(audits=False))
-    server.add_service("test.Service", {"Measure": measure})
-    await server.start(0)
-    try:
-        async with grpc.aio.insecure_channel(f"127.0.0.1:{server.port}") as channel:
-            yield channel
-    finally:
-        await server.stop(timedelta(0))
+    async with serving("Measure", measure) as server, grpc.aio.insecure_channel(address_of(server)) as channel:
+        yield channel
 
 
 async def call(channel: grpc.aio.Channel, request_bytes: int, header_bytes: int) -> bytes | grpc.StatusCode:

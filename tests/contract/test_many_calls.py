@@ -3,15 +3,14 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from datetime import timedelta
 
 import grpc
 import grpc.aio
 import pytest
 
 from dispatchd.adapters.grpc import transport
-from dispatchd.adapters.grpc.call import Call, CallPipeline
-from dispatchd.adapters.grpc.transport import GrpcServer
+from dispatchd.adapters.grpc.call import Call
+from grpc_servers import address_of, serving
 from waiting import until
 
 OK = grpc.StatusCode.OK
@@ -33,14 +32,9 @@ class Held:
 
 @asynccontextmanager
 async def server_with(held: Held) -> AsyncIterator[str]:
-    server = GrpcServer(CallPipeline(audits=False))
-    server.add_service("test.Service", {"Hold": held})
-    await server.start(0)
-    try:
-        yield f"127.0.0.1:{server.port}"
-    finally:
+    async with serving("Hold", held) as server:
+        yield address_of(server)
         held.go.set()
-        await server.stop(timedelta(0))
 
 
 def calls(channel: grpc.aio.Channel, count: int) -> list[grpc.aio.UnaryUnaryCall[bytes, bytes]]:

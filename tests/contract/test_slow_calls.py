@@ -11,10 +11,11 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
-from dispatchd.adapters.grpc import library_services
-from dispatchd.adapters.grpc.call import Call, CallPipeline
+from dispatchd.adapters.grpc import health_reflection
+from dispatchd.adapters.grpc.call import Call
 from dispatchd.adapters.grpc.slow_peers import LONGEST_ARRIVAL
 from dispatchd.adapters.grpc.transport import GrpcServer
+from grpc_servers import address_of, serving
 from waiting import eventually
 
 RESOURCE_EXHAUSTED = grpc.StatusCode.RESOURCE_EXHAUSTED
@@ -26,18 +27,13 @@ async def server() -> AsyncIterator[GrpcServer]:
     async def echo(_: Call, request: bytes) -> bytes:
         return request
 
-    server = GrpcServer(CallPipeline(audits=False))
-    server.add_service("test.Service", {"Echo": echo})
-    await server.start(0)
-    try:
+    async with serving("Echo", echo) as server:
         yield server
-    finally:
-        await server.stop(timedelta(0))
 
 
 @pytest.fixture
 async def channel(server: GrpcServer) -> AsyncIterator[grpc.aio.Channel]:
-    async with grpc.aio.insecure_channel(f"127.0.0.1:{server.port}") as channel:
+    async with grpc.aio.insecure_channel(address_of(server)) as channel:
         yield channel
 
 
@@ -96,7 +92,7 @@ async def test_a_caller_who_goes_before_it_has_sent_anything_leaves_no_error(
 async def test_watches_of_health_are_bounded_and_their_places_come_back(channel: grpc.aio.Channel) -> None:
     health = health_pb2_grpc.HealthStub(channel)
     request = health_pb2.HealthCheckRequest()
-    watches = [health.Watch(request) for _ in range(library_services.LIBRARY_STREAMS)]
+    watches = [health.Watch(request) for _ in range(health_reflection.LIBRARY_STREAMS)]
     for watch in watches:
         assert (await watch.read()).status == health_pb2.HealthCheckResponse.NOT_SERVING
     assert await health.Watch(request).code() is RESOURCE_EXHAUSTED
@@ -120,7 +116,7 @@ async def test_watches_of_health_are_bounded_and_their_places_come_back(channel:
 async def test_streams_of_reflection_are_bounded(channel: grpc.aio.Channel) -> None:
     stub = reflection_pb2_grpc.ServerReflectionStub(channel)
     request = reflection_pb2.ServerReflectionRequest(list_services="")
-    streams = [stub.ServerReflectionInfo() for _ in range(library_services.LIBRARY_STREAMS)]
+    streams = [stub.ServerReflectionInfo() for _ in range(health_reflection.LIBRARY_STREAMS)]
     for stream in streams:
         await stream.write(request)
         services = {service.name for service in (await stream.read()).list_services_response.service}
@@ -131,7 +127,7 @@ async def test_streams_of_reflection_are_bounded(channel: grpc.aio.Channel) -> N
 
 
 async def test_a_stream_of_reflection_ends(channel: grpc.aio.Channel, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(library_services, "LONGEST_REFLECTION", timedelta(seconds=0.1))
+    monkeypatch.setattr(health_reflection, "LONGEST_REFLECTION", timedelta(seconds=0.1))
     stream = reflection_pb2_grpc.ServerReflectionStub(channel).ServerReflectionInfo()
     assert await asyncio.wait_for(stream.code(), LONGEST_CALL_S) is RESOURCE_EXHAUSTED
     assert "a minute" in (await stream.details() or "")

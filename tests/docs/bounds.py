@@ -78,9 +78,9 @@ OF_A_ROLE = {
     ),
     "the same for one subject of a token": "adapters.grpc.slow_peers:CALLER_UNREAD_BYTES",
     "open `Watch` calls of health, and open streams of reflection, each": (
-        "adapters.grpc.library_services:LIBRARY_STREAMS"
+        "adapters.grpc.health_reflection:LIBRARY_STREAMS"
     ),
-    "time of a stream of reflection": "adapters.grpc.library_services:LONGEST_REFLECTION",
+    "time of a stream of reflection": "adapters.grpc.health_reflection:LONGEST_REFLECTION",
     "a token": "adapters.tokens:LONGEST_TOKEN_BYTES",
     "the subject of a token": "adapters.tokens:LONGEST_SUBJECT",
     "verified tokens that are remembered": "adapters.tokens:_REMEMBERED",

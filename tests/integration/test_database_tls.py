@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from databases import cloned_database, make_template
+from databases import cloned_database
 from dispatchd.adapters.postgres.database import Database
 from dispatchd.adapters.postgres.migrate import check_schema
 from dispatchd.adapters.postgres.queries import Query
@@ -32,27 +32,9 @@ def _patience(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture(scope="module")
-def authority(tmp_path_factory: pytest.TempPathFactory) -> DevAuthority:
-    return DevAuthority(tmp_path_factory.mktemp("ours") / "authority")
-
-
-@pytest.fixture(scope="module")
-def stranger(tmp_path_factory: pytest.TempPathFactory) -> DevAuthority:
-    """Somebody else's authority."""
-    return DevAuthority(tmp_path_factory.mktemp("theirs") / "authority")
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory, authority: DevAuthority) -> Iterator[TlsPostgres]:
-    with TlsPostgres(tmp_path_factory.mktemp("postgres"), authority) as postgres:
-        make_template(postgres)
-        yield postgres
-
-
-@pytest.fixture(scope="module")
-def url(server: TlsPostgres) -> Iterator[str]:
+def url(tls_postgres: TlsPostgres) -> Iterator[str]:
     """A database whose user has a password."""
-    with cloned_database(server) as address:
+    with cloned_database(tls_postgres) as address:
         yield address
 
 
@@ -116,21 +98,21 @@ async def test_the_environment_may_say_it_as_well(
 
 @pytest.mark.parametrize("mode", ["require", "verify-ca", "verify-full"])
 async def test_where_nobody_speaks_tls_nothing_is_said_in_plain_text(
-    url: str, authority: DevAuthority, server: TlsPostgres, mode: str
+    url: str, authority: DevAuthority, tls_postgres: TlsPostgres, mode: str
 ) -> None:
     async with stripper(b"N") as between:
-        through = url.replace(f":{server.port}/", f":{between.port}/")
+        through = url.replace(f":{tls_postgres.port}/", f":{between.port}/")
         with pytest.raises(DatabaseUnavailable, match="TLS was refused or broken off"):
             await protection(f"{through}?sslmode={mode}&sslrootcert={authority.certificate_file}")
     assert between.heard == [SSL_REQUEST]
 
 
 async def test_somebody_in_between_without_a_certificate_hears_no_password(
-    url: str, authority: DevAuthority, server: TlsPostgres
+    url: str, authority: DevAuthority, tls_postgres: TlsPostgres
 ) -> None:
     """He takes the request for TLS and then has nothing to show."""
     async with stripper(b"S") as between:
-        through = url.replace(f":{server.port}/", f":{between.port}/")
+        through = url.replace(f":{tls_postgres.port}/", f":{between.port}/")
         with pytest.raises(DatabaseUnavailable, match="can't be reached"):
             await protection(f"{through}?sslmode=verify-full&sslrootcert={authority.certificate_file}")
     [heard] = between.heard
@@ -138,10 +120,12 @@ async def test_somebody_in_between_without_a_certificate_hears_no_password(
     assert b"postgres\0" not in heard
 
 
-async def test_a_client_certificate_lets_its_user_in(server: TlsPostgres, url: str, authority: DevAuthority) -> None:
+async def test_a_client_certificate_lets_its_user_in(
+    tls_postgres: TlsPostgres, url: str, authority: DevAuthority
+) -> None:
     async with sql(url) as session:
         await session.execute(f"create role {CERTIFIED} login in role pg_read_all_data")
-    trusting = f"{server.certified_url()}?sslmode=verify-full&sslrootcert={authority.certificate_file}"
+    trusting = f"{tls_postgres.certified_url()}?sslmode=verify-full&sslrootcert={authority.certificate_file}"
     certificate, key = authority.client(CERTIFIED)
     assert await protection(f"{trusting}&sslcert={certificate}&sslkey={key}") == (True, f"/CN={CERTIFIED}")
     other, others_key = authority.client("somebody-else")
@@ -183,10 +167,10 @@ async def test_of_several_hosts_one_that_answers_is_enough(
 
 
 async def test_a_host_that_never_answers_comes_last_the_next_time(
-    several: Callable[..., str], server: TlsPostgres, monkeypatch: pytest.MonkeyPatch
+    several: Callable[..., str], tls_postgres: TlsPostgres, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("dispatchd.adapters.postgres.database.CONNECT_TIMEOUT", timedelta(seconds=4))
-    async with proxy_to(server.address) as deaf:
+    async with proxy_to(tls_postgres.address) as deaf:
         deaf.go_deaf()
         address = several(deaf.port)
         async with Database(address, connections=1, application_name="test", statement_timeout=LONG) as database:

@@ -10,7 +10,7 @@ from typing import Any
 import aiohttp
 import pytest
 
-from databases import cloned_database, make_template
+from databases import cloned_database
 from dispatchd import AsyncClient, JobStatus, Worker
 from dispatchd.entrypoints.dev_certificates import DevAuthority
 from dispatchd.entrypoints.installation import Installation
@@ -34,27 +34,9 @@ main.main()
 """The command, which waits for its database no longer than that."""
 
 
-@pytest.fixture(scope="module")
-def authority(tmp_path_factory: pytest.TempPathFactory) -> DevAuthority:
-    return DevAuthority(tmp_path_factory.mktemp("ours") / "authority")
-
-
-@pytest.fixture(scope="module")
-def stranger(tmp_path_factory: pytest.TempPathFactory) -> DevAuthority:
-    """Somebody else's authority."""
-    return DevAuthority(tmp_path_factory.mktemp("theirs") / "authority")
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory, authority: DevAuthority) -> Iterator[TlsPostgres]:
-    with TlsPostgres(tmp_path_factory.mktemp("postgres"), authority) as postgres:
-        make_template(postgres)
-        yield postgres
-
-
 @pytest.fixture
-def url(server: TlsPostgres) -> Iterator[str]:
-    with cloned_database(server) as address:
+def url(tls_postgres: TlsPostgres) -> Iterator[str]:
+    with cloned_database(tls_postgres) as address:
         yield address
 
 

@@ -3,18 +3,16 @@
 import asyncio
 import logging
 from collections.abc import AsyncIterator
-from datetime import timedelta
 
 import grpc.aio
 import pytest
 
-from dispatchd.adapters.grpc.call import Call, CallPipeline
+from attacks.frames import PREFACE, Flag, Kind, call_headers, frame, header, message
+from dispatchd.adapters.grpc.call import Call
 from dispatchd.adapters.grpc.transport import GrpcServer
+from grpc_servers import serving
 
 LIBRARY = logging.getLogger("grpc._cython.cygrpc")
-PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
-SETTINGS, HEADERS, DATA = 4, 1, 0
-END_HEADERS, END_STREAM = 4, 1
 
 
 @pytest.fixture
@@ -22,31 +20,16 @@ async def server() -> AsyncIterator[GrpcServer]:
     async def echo(_: Call, request: bytes) -> bytes:
         return request
 
-    server = GrpcServer(CallPipeline(audits=False))
-    server.add_service("test.Echo", {"Say": echo})
-    await server.start(0)
-    yield server
-    await server.stop(timedelta(0))
-
-
-def frame(kind: int, flags: int = 0, stream: int = 0, payload: bytes = b"") -> bytes:
-    """RFC 9113, section 4.1."""
-    return len(payload).to_bytes(3, "big") + bytes([kind, flags]) + stream.to_bytes(4, "big") + payload
-
-
-def header(name: bytes, value: bytes) -> bytes:
-    """A literal that nobody stores; both shorter than 127 bytes (RFC 7541, section 6.2.2)."""
-    return b"\0" + bytes([len(name)]) + name + bytes([len(value)]) + value
+    async with serving("Say", echo) as server:
+        yield server
 
 
 async def call_with(server: GrpcServer, *headers: tuple[bytes, bytes]) -> bytes:
     """What comes back, up to the status, from a call with headers that no library would send."""
-    usual = {b":method": b"POST", b":scheme": b"http", b":path": b"/test.Echo/Say", b":authority": b"here"}
-    usual |= {b"content-type": b"application/grpc", b"te": b"trailers"}
-    block = b"".join(header(name, value) for name, value in (*usual.items(), *headers))
+    block = call_headers("/test.Service/Say") + b"".join(header(name, value) for name, value in headers)
     reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
-    writer.write(PREFACE + frame(SETTINGS) + frame(HEADERS, END_HEADERS, 1, block))
-    writer.write(frame(DATA, END_STREAM, 1, b"\0\0\0\0\x01x"))
+    writer.write(PREFACE + frame(Kind.SETTINGS) + frame(Kind.HEADERS, 1, block, Flag.END_HEADERS))
+    writer.write(frame(Kind.DATA, 1, message(b"x"), Flag.END_STREAM))
     answer = b""
     async with asyncio.timeout(15.0):
         while b"grpc-status" not in answer:

@@ -7,15 +7,13 @@ import click
 
 from dispatchd.cli.failures import EXIT_CODES, Mistaken
 from dispatchd.cli.parameters import duration
+from dispatchd.domain.access import ANY_WORKER, AccessRole
 
 EXAMPLES = """\b
 Examples:
   export DISPATCHD_TOKEN=$(dispatchd token ann --role submitter --role viewer)
   dispatchd token --role worker --worker-id mailer-1 --for 8h > mailer-1.token
 """
-_BOUND = "worker"
-_FOR_ANY_WORKER = {"operator", "service", "admin"}
-"""Who has one of these may connect workers under any id."""
 
 
 @click.command(epilog=f"{EXAMPLES}\n{EXIT_CODES}")
@@ -25,7 +23,7 @@ _FOR_ANY_WORKER = {"operator", "service", "admin"}
     "roles",
     multiple=True,
     required=True,
-    type=click.Choice(("submitter", "viewer", "operator", "worker", "service", "admin")),
+    type=click.Choice([role.value for role in AccessRole]),
     help="What the bearer may do; may be repeated.",
 )
 @click.option("--for", "lifetime", type=duration, default="1h", show_default=True, help="How long it is valid.")
@@ -61,11 +59,11 @@ def _bearer(subject: str | None, worker_id: str | None, roles: set[str]) -> str:
     from dispatchd.adapters.tokens import LONGEST_SUBJECT
 
     if worker_id is not None:
-        if _BOUND not in roles:
+        if AccessRole.WORKER not in roles:
             raise Mistaken("--worker-id: it is for the role worker; add --role worker, or leave it out")
-        if roles & _FOR_ANY_WORKER:
+        if roles & ANY_WORKER:
             raise Mistaken(
-                f"--worker-id: with the role {min(roles & _FOR_ANY_WORKER)} the bearer may connect workers under any "
+                f"--worker-id: with the role {min(roles & ANY_WORKER)} the bearer may connect workers under any "
                 "id; leave it out, or leave out that role"
             )
         if subject not in (None, worker_id):

@@ -35,7 +35,9 @@ _SUBMIT = frozenset({AccessRole.SUBMITTER, AccessRole.OPERATOR, AccessRole.ADMIN
 _READ = _SUBMIT | {AccessRole.VIEWER}
 _LIST = frozenset({AccessRole.VIEWER, AccessRole.OPERATOR, AccessRole.ADMIN})
 _CHANGE = frozenset({AccessRole.OPERATOR, AccessRole.ADMIN})
-_CONNECT = frozenset({AccessRole.WORKER, AccessRole.SERVICE, AccessRole.OPERATOR, AccessRole.ADMIN})
+ANY_WORKER = frozenset({AccessRole.SERVICE, AccessRole.OPERATOR, AccessRole.ADMIN})
+"""Who has one of these may connect workers under any id."""
+_CONNECT = ANY_WORKER | {AccessRole.WORKER}
 
 METHODS: dict[str, frozenset[AccessRole]] = {
     "JobService.SubmitJob": _SUBMIT,
@@ -86,7 +88,7 @@ def check_worker_id(identity: Identity, worker_id: str, *, by_certificate: bool 
     Who connects only by the role `worker` has the id that its token names: the subject, and the claim `worker_id` if
     there is one. With `by_certificate` the client certificate has to name the id too.
     """
-    if identity.has_token and not identity.roles & (_CONNECT - {AccessRole.WORKER}):
+    if identity.has_token and not identity.roles & ANY_WORKER:
         for named in (identity.subject, identity.worker_id):
             if named is not None and named != worker_id:
                 # Without the other id: it may come from the database, and is not the caller's to know.

@@ -12,7 +12,7 @@ import grpc.aio
 from dispatchd.adapters.grpc.call import Call, CallPipeline, Handler
 from dispatchd.adapters.grpc.contexts import Context, call_of, read_message, refuse
 from dispatchd.adapters.grpc.headers import HeaderReader, Headers
-from dispatchd.adapters.grpc.library_services import HEALTH, REFLECTION, Health, Reflection
+from dispatchd.adapters.grpc.health_reflection import HEALTH, REFLECTION, Health, Reflection
 from dispatchd.adapters.grpc.slow_peers import Arrivals
 from dispatchd.adapters.grpc.status import Status, StatusCode
 from dispatchd.adapters.grpc.worker_service import ByteStream, StreamGone
