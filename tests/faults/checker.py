@@ -14,6 +14,7 @@ from faults.database_facts import DatabaseFacts, read_facts
 from faults.execution_rules import (
     accepted_results_agree,
     leases_exclude_each_other,
+    leases_last,
     seen_executions_exist,
     successes_were_seen,
 )
@@ -35,6 +36,7 @@ RULES: Sequence[Rule] = (
     acked_jobs_end,
     accepted_results_agree,
     leases_exclude_each_other,
+    leases_last,
     attempts_stay_within_budget,
     attempts_are_counted,
     ended_jobs_stay_ended,

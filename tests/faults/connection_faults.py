@@ -163,6 +163,7 @@ async def _end_backends(site: FaultSite, fault: str) -> None:
 
 async def _empty_redis(site: FaultSite, fault: str) -> None:
     async with site.alone_with("redis"):
+        await site.backlog()
         with site.broken(FaultKind.REDIS, "redis", fault):
             async with site.redis() as redis:
                 await redis.flushall()

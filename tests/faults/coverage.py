@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Mapping
 
-from dispatchd.domain.execution import ExecutionState
+from dispatchd.domain.execution import EndReason, ExecutionState
 from dispatchd.sdk.job import TERMINAL
 from faults.database_facts import DatabaseFacts
 from faults.events import Outcome, ResultAcked, SubmitAcked
@@ -25,6 +25,11 @@ def coverage(history: History, database: DatabaseFacts) -> Mapping[str, int]:
         "accepted_results_agree": sum(answers.values()) - len(answers),
         # Executions that were held after another one of the same job.
         "leases_exclude_each_other": sum(holds_of_job.values()) - len(holds_of_job),
+        # Executions that were held and ended as lost.
+        "leases_last": sum(
+            database.executions[execution_id].end_reason is EndReason.LEASE_LOST
+            for execution_id in {hold.execution_id for hold in history.holds} & database.executions.keys()
+        ),
         # Jobs with more than one attempt.
         "attempts_stay_within_budget": sum(attempts > 1 for attempts in history.attempts_seen().values()),
         # Executions that follow another one of the same job.

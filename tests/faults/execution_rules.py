@@ -8,7 +8,10 @@ from faults.database_facts import DatabaseFacts
 from faults.events import Outcome, ResultAcked
 from faults.history import History, Told
 from faults.leases import Hold
-from faults.violation import Violation, at
+from faults.violation import Violation, at, ns
+
+CLOCKS_APART_S = 0.02
+"""How exactly times of the database can be put on the clock of the ledgers."""
 
 
 def accepted_results_agree(history: History, database: DatabaseFacts) -> Iterator[Violation]:
@@ -49,6 +52,19 @@ def leases_exclude_each_other(history: History, database: DatabaseFacts) -> Iter
             yield Violation("leases_exclude_each_other", hold.job_id, sentence)
         if before is None or before.end_ns < hold.end_ns:
             latest[hold.job_id] = hold
+
+
+def leases_last(history: History, database: DatabaseFacts) -> Iterator[Violation]:
+    """No execution is ended as lost while its worker holds a committed, unexpired lease on it."""
+    reported: set[str] = set()
+    for hold in history.holds:
+        execution = database.executions.get(hold.execution_id)
+        if execution is None or execution.end_reason is not EndReason.LEASE_LOST or execution.finished_ns is None:
+            continue
+        if execution.finished_ns + ns(CLOCKS_APART_S) < hold.end_ns and hold.execution_id not in reported:
+            reported.add(hold.execution_id)
+            sentence = f"it was ended as lost at {at(execution.finished_ns)}, and {_held(hold)}"
+            yield Violation("leases_last", hold.job_id, sentence)
 
 
 def _held(hold: Hold) -> str:

@@ -172,6 +172,7 @@ def _worker(worker_id: str) -> Find:
 @asynccontextmanager
 async def _redis(site: FaultSite) -> AsyncIterator[Victim]:
     async with site.alone_with("redis"):
+        await site.backlog()
         yield ServerVictim(site, FaultKind.REDIS, site.valkey)
 
 

@@ -95,7 +95,7 @@ def _works_again(window: FaultWindow, history: History) -> Iterator[Measurement]
     first_acks = []
     jobs: set[str] = set()
     for ledger in history.ledgers:
-        if ledger.opened.role is not LedgerRole.CLIENT or ledger.name == "burst":
+        if ledger.opened.role is not LedgerRole.CLIENT or ledger.name.startswith("burst"):
             continue
         tried: dict[str, int] = {}
         acks = []

@@ -44,11 +44,17 @@ ROLES_ENVIRON = {
 POSTGRES_SETTINGS = {"fsync": "off", "full_page_writes": "off", "max_connections": "200", "max_wal_size": "128MB"}
 LEADER_KEY = "dispatchd:scheduler:leader:local"
 RATE_PER_S = 25.0
-BURST = ("--rate-per-s", "60", "--duration-s", "3", "--linger-s", "0.1", "--looks-per-s", "5")
+# More than one slot can do: what waits shows whether priorities are kept, and what Redis loses.
+BURST = ("--job-types", "scarce.work", "--rate-per-s", "60", "--linger-s", "0.1", "--looks-per-s", "5")
+FIRST_BURST_S = 3.0
+BURST_S = 1.0
+BACKLOG = 20
+BACKLOG_WITHIN_S = 5.0
 # Long enough that every worker holds some executions when it is hit.
 HABITS = ("--slots", "16", "--work-s", "0.4")
 STOP_ROLE_S = 12.0
 ENDS_WITHIN_S = 60.0
+_COUNT_BACKLOG = "select count(*) from executions where state = 'queued' and capability = 'scarce'"
 _LEADER_POLL_S = 0.05
 _LOOK_AFTER_S = 0.2
 
@@ -89,6 +95,7 @@ class FaultSite:
         self._nemesis = LedgerWriter(folder / f"nemesis{SUFFIX}", LedgerRole.NEMESIS, "nemesis")
         self._taken: dict[str, asyncio.Lock] = {}
         self._starts: dict[str, int] = {}
+        self._bursts = 0
         self._logs: dict[str, TextIO] = {}
 
     # --- who is there ---------------------------------------------------------------------------------------------
@@ -199,8 +206,28 @@ class FaultSite:
                 *("--name", f"client-{number}", "--seed", str(seed + 1000 * number)),
                 *("--job-types", "faults.work,faults.thread", "--rate-per-s", f"{RATE_PER_S}", "--duration-s", "86400"),
             )
-        burst = ("--name", "burst", "--seed", str(seed), "--job-types", "scarce.work")
-        self.recorders.start("submitter", "burst", *target, *burst, *BURST)
+        self._start_burst(seed, FIRST_BURST_S)
+
+    def _start_burst(self, seed: int, duration_s: float) -> None:
+        self._bursts += 1
+        name = f"burst-{self._bursts}"
+        target = ("--target", self.target(Role.CONTROL_PLANE))
+        options = ("--name", name, "--seed", str(seed), "--duration-s", f"{duration_s}")
+        self.recorders.start("submitter", name, *target, *options, *BURST)
+
+    async def backlog(self) -> None:
+        """Makes one of ready executions, where it can: with other faults at the same time perhaps nothing is taken."""
+        self._start_burst(self._bursts, BURST_S)
+        deadline = asyncio.get_running_loop().time() + BACKLOG_WITHIN_S
+        with suppress(OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError):
+            connection = await asyncpg.connect(self.database_url, timeout=BACKLOG_WITHIN_S)
+            try:
+                while await connection.fetchval(_COUNT_BACKLOG, timeout=BACKLOG_WITHIN_S) < BACKLOG:
+                    if asyncio.get_running_loop().time() > deadline:
+                        break
+                    await asyncio.sleep(0.05)
+            finally:
+                connection.terminate()
 
     async def works_again(self, within_s: float) -> float:
         """How many seconds pass until a new job has been submitted and done. Raises TimeoutError."""
@@ -238,7 +265,8 @@ class FaultSite:
     async def end_recorder(self, name: str) -> None:
         """Ends a recording process in order; if it does not end well, that is remarked upon."""
         try:
-            await self.recorders.stop(name)
+            # A burst ends by itself, and can't be told to while it does.
+            await (self.recorders.ended(name) if name.startswith("burst") else self.recorders.stop(name))
         except RecorderFailed as failure:
             self.remarks.append(str(failure))
 
@@ -273,11 +301,12 @@ class FaultSite:
                 async with lock:
                     self.remarks.append(f"{name} ended by itself ({process.describe_end()}) at {now_ns() / 1e9:.3f} s")
                     await process.start()
-            lock = self._taken.setdefault("postgres", asyncio.Lock())
-            if self.postgres.has_ended and not lock.locked():
-                async with lock:
-                    self.remarks.append(f"PostgreSQL ended by itself at {now_ns() / 1e9:.3f} s")
-                    await asyncio.to_thread(self.postgres.start)
+            for name, server in (("postgres", self.postgres), ("redis", self.valkey)):
+                lock = self._taken.setdefault(name, asyncio.Lock())
+                if server.has_ended and not lock.locked():
+                    async with lock:
+                        self.remarks.append(f"{server.title} ended by itself at {now_ns() / 1e9:.3f} s")
+                        await asyncio.to_thread(server.start)
 
     def log(self, name: str, line: str) -> None:
         """Takes a line that a role wrote; with a time of the ledgers' clock."""

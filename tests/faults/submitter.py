@@ -67,7 +67,7 @@ class Plan:
     patience_s: float = 120.0
     job_types: tuple[str, ...] = ("faults.work",)
     priorities: tuple[int, ...] = (0, 1, 9)
-    max_attempts: int = 5
+    max_attempts: tuple[int, ...] = (1, 2, 5)
     backoff_s: float = 0.1
     looks_per_s: float = 20.0
     repeat_share: float = 0.05
@@ -127,7 +127,7 @@ class Submitter:
             priority=self._random.choice(plan.priorities),
             idempotency_key=f"{plan.name}-{number}",
         )
-        request.retry_policy.max_attempts = plan.max_attempts
+        request.retry_policy.max_attempts = self._random.choice(plan.max_attempts)
         request.retry_policy.initial_backoff.FromMicroseconds(round(plan.backoff_s * 1e6))
         request.retry_policy.max_backoff.FromMicroseconds(round(plan.backoff_s * 1e6))
         self._open += 1

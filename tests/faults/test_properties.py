@@ -137,6 +137,18 @@ def another_worker_gets_a_job_that_is_held(run: Run, chance: random.Random) -> R
     )
 
 
+@breaks("leases_last")
+def an_execution_is_ended_as_lost_too_early(run: Run, chance: random.Random) -> Run:
+    held = [hold for hold in run.history.holds if hold.end_ns - hold.begin_ns > ns(0.1)]
+    assume(held)
+    hold = chance.choice(held)
+    execution = run.database.executions[hold.execution_id]
+    finished_ns = chance.randint(hold.begin_ns, hold.end_ns - ns(0.05))
+    return run.with_execution(
+        replace(execution, state=ExecutionState.FAILED, end_reason=EndReason.LEASE_LOST, finished_ns=finished_ns)
+    )
+
+
 @breaks("attempts_stay_within_budget")
 def a_job_has_too_many_attempts(run: Run, chance: random.Random) -> Run:
     execution = chance.choice(list(run.database.executions.values()))

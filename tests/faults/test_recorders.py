@@ -111,14 +111,15 @@ async def test_a_run_without_faults_keeps_every_promise(
 
     history = History(ledgers)
     covered = coverage(history, facts)
-    assert all(count for rule, count in covered.items() if rule != "priority_is_kept"), covered
+    unseen = {rule for rule, count in covered.items() if not count}
+    assert unseen <= {"priority_is_kept", "leases_last"}, covered
     assert len(history.acks) > RATE_PER_S * DURATION_S / 2
     assert history.acks.keys() == facts.jobs.keys()
     assert {told.name for told in history.deliveries} == set(workers)
     assert {hold.worker_id for hold in history.holds} == {"raw-1", "raw-2"}
     assert {ending.event.end for ending in history.told(HandlerEnded)} >= {"returned", "raised"}
     outcomes = Counter(told.event.outcome for told in history.told(ResultAcked))
-    assert outcomes[Outcome.ACCEPTED] > 100
+    assert outcomes[Outcome.ACCEPTED] > 50
     assert outcomes[Outcome.STALE] > 0, "no contradiction was sent"
     assert len(history.told(SubmitAcked)) > len(history.acks), "no submit was repeated"
     assert {told.event.call for told in history.told(JobSeen)} >= {"SubmitJob", "GetJob", "WaitJob", "CancelJob"}

@@ -308,6 +308,29 @@ def acks_without_a_lease_give_none() -> Story:
     return held_by_another(story, 2.5)
 
 
+# --- leases_last ------------------------------------------------------------------------------------------------------
+
+
+@breaks("leases_last")
+def an_execution_is_lost_before_its_lease_is_over() -> Story:
+    story = held_by_another(held_by_one(), 5.2)
+    return story.execution("e1", "j1", "lost", claimed=2.09, finished=4.9)
+
+
+@nearly_breaks("leases_last")
+def an_execution_is_lost_when_its_lease_is_over() -> Story:
+    story = held_by_another(held_by_one(), 5.2)
+    return story.execution("e1", "j1", "lost", claimed=2.09, finished=5.0)
+
+
+@nearly_breaks("leases_last")
+def an_execution_is_lost_when_another_process_comes_without_it() -> Story:
+    story = held_by_one()
+    story.worker("w1", process="again").registers(3.0)
+    story.execution("e1", "j1", "lost", claimed=2.09, finished=3.01)
+    return held_by_another(story, 3.2)
+
+
 # --- attempts_stay_within_budget --------------------------------------------------------------------------------------
 
 
