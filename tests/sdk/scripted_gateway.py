@@ -83,10 +83,10 @@ class GatewayStream:
         async with asyncio.timeout(PATIENCE_S), self._noted:
             await self._noted.wait_for(lambda: len(self.heartbeats) >= count)
 
-    async def beats_as(self, status: int) -> None:
-        """Wait until a heartbeat has said that the worker is in this state."""
+    async def beats_as(self, status: int, times: int = 1) -> None:
+        """Wait until so many heartbeats have said that the worker is in this state."""
         async with asyncio.timeout(PATIENCE_S), self._noted:
-            await self._noted.wait_for(lambda: any(beat.status == status for beat in self.heartbeats))
+            await self._noted.wait_for(lambda: [beat.status for beat in self.heartbeats].count(status) >= times)
 
     def nothing_more(self) -> bool:
         """Whether everything that has come so far was read."""

@@ -137,7 +137,7 @@ def test_production_refuses_a_secret_that_can_be_guessed(everything: dict[str, s
         ("postgresql://u:p@/jobs?host=/run/postgresql,db", {}, False),
         ("postgresql://u:p@db/jobs?host=localhost", {}, False),
         ("postgresql://u:p@x@localhost/jobs", {}, False),
-        ("postgresql://u:p@[::1],db/jobs", {}, False),
+        ("postgresql://u:p@[::1]:5432,db:5432/jobs", {}, False),
         ("postgresql://u:p@[::1]:5432,127.0.0.1:5433/jobs", {}, True),
         ("postgresql://u:p@one:5432,two:5433/jobs", {}, False),
         ("postgresql://u:p@one:5432,two:5433/jobs?sslmode=require", {}, True),

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures
 import contextlib
+import signal
+import sys
 import threading
 from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
@@ -65,6 +67,10 @@ class LoopThread:
         self._thread.join(timeout_s)
 
     def _run(self) -> None:
+        if sys.platform != "win32":
+            # The kernel may give a signal to any thread, and only the main thread wakes up to look at it. Threads that
+            # gRPC starts from here do as this one does; work of users does not run here.
+            signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGINT})
         with asyncio.Runner(loop_factory=new_event_loop) as runner:
             runner.run(self._main())
 
