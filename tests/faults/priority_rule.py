@@ -7,8 +7,9 @@ the order was broken:
                      └─ no fault of Redis, gateway or control-plane, nor one that ended less than 5 s ago
 
 The second before the claim: who takes an entry from the queue first may commit its claim last. The five seconds: what a
-fault has lost is put back by the repairer, which looks every two seconds and wants to miss an entry twice. Later
-attempts are not asked about, because the ledgers don't say when a backoff is over.
+fault has lost is put back by the repairer, which looks every two seconds and wants to miss an entry twice. It is part
+of the scheduler and looks into Postgres: a fault of these within the five seconds makes them begin again at its end.
+Later attempts are not asked about, because the ledgers don't say when a backoff is over.
 """
 
 from bisect import bisect_right
@@ -25,6 +26,8 @@ HEAD_START_S = 1.0
 CLAIM_SPREAD_S = 1.0
 SETTLING_S = 5.0
 DISTURBING = frozenset({FaultKind.REDIS, FaultKind.GATEWAY, FaultKind.CONTROL_PLANE})
+DELAYING = frozenset({FaultKind.SCHEDULER, FaultKind.POSTGRES})
+"""What the repairer can't work without."""
 
 
 class _Claims:
@@ -97,7 +100,17 @@ def _waits(history: History, database: DatabaseFacts) -> Iterator[_Wait]:
 
 def _disturbed(history: History) -> Sequence[tuple[int, int]]:
     """When the order is not asked about."""
-    return [(fault.begin_ns, fault.end_ns + ns(SETTLING_S)) for fault in history.faults if fault.kind in DISTURBING]
+    faults = sorted(history.faults, key=lambda fault: fault.begin_ns)
+    delays = [fault for fault in faults if fault.kind in DELAYING]
+    windows = []
+    for fault in faults:
+        if fault.kind in DISTURBING:
+            settled_ns = fault.end_ns + ns(SETTLING_S)
+            for delay in delays:
+                if delay.begin_ns <= settled_ns:
+                    settled_ns = max(settled_ns, delay.end_ns + ns(SETTLING_S))
+            windows.append((fault.begin_ns, settled_ns))
+    return windows
 
 
 def _is_in(windows: Sequence[tuple[int, int]], time_ns: int) -> bool:

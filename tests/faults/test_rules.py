@@ -673,6 +673,14 @@ def the_order_is_broken_long_after_a_fault() -> Story:
     return story
 
 
+@breaks("priority_is_kept")
+def the_order_is_broken_while_a_scheduler_is_killed_that_has_nothing_to_repair() -> Story:
+    story = overtaken()
+    story.nemesis.breaks(FaultKind.REDIS, 5.0, 6.9)
+    story.nemesis.breaks(FaultKind.SCHEDULER, 11.95, 13.0)
+    return story
+
+
 @nearly_breaks("priority_is_kept")
 def the_higher_priority_was_acked_less_than_a_second_before() -> Story:
     return overtaken(acked=11.01)
@@ -699,6 +707,15 @@ def the_order_is_broken_during_a_fault_of_redis() -> Story:
 def the_order_is_broken_right_after_a_fault_of_the_gateway() -> Story:
     story = overtaken()
     story.nemesis.breaks(FaultKind.GATEWAY, 7.0, 8.0)
+    return story
+
+
+@nearly_breaks("priority_is_kept")
+def the_order_is_broken_after_a_fault_of_redis_that_schedulers_could_not_repair() -> Story:
+    story = overtaken()
+    story.nemesis.breaks(FaultKind.REDIS, 3.0, 4.0)
+    story.nemesis.breaks(FaultKind.SCHEDULER, 5.0, 6.0)
+    story.nemesis.breaks(FaultKind.POSTGRES, 10.0, 10.5)
     return story
 
 
