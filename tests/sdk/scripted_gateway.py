@@ -86,7 +86,7 @@ class GatewayStream:
     async def beats_as(self, status: int, times: int = 1) -> None:
         """Wait until so many heartbeats have said that the worker is in this state."""
         async with asyncio.timeout(PATIENCE_S), self._noted:
-            await self._noted.wait_for(lambda: [beat.status for beat in self.heartbeats].count(status) >= times)
+            await self._noted.wait_for(lambda: sum(beat.status == status for beat in self.heartbeats) >= times)
 
     def nothing_more(self) -> bool:
         """Whether everything that has come so far was read."""
