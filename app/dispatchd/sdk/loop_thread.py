@@ -68,8 +68,8 @@ class LoopThread:
 
     def _run(self) -> None:
         if sys.platform != "win32":
-            # The kernel may give a signal to any thread, and only the main thread wakes up to look at it. Threads that
-            # gRPC starts from here do as this one does; work of users does not run here.
+            # The kernel may give a signal to any thread, and only the main thread wakes up to look at it. Threads
+            # started from here do the same: those of gRPC, and one for the program's function that returns a token.
             signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGINT})
         with asyncio.Runner(loop_factory=new_event_loop) as runner:
             runner.run(self._main())
