@@ -1,0 +1,1 @@
+"""Generates gitops/ and prepares clusters for dispatchd."""

@@ -1,0 +1,1 @@
+"""Pure functions from settings to Kubernetes objects, a file for each concern."""

@@ -1,0 +1,41 @@
+"""Typed Pulumi arguments become plain objects, as Kubernetes reads them."""
+
+import asyncio
+from collections.abc import Mapping
+from typing import Any
+
+from pulumi.runtime import rpc
+
+Object = dict[str, Any]
+"""A Kubernetes object: apiVersion, kind, metadata and the rest, as YAML would give it."""
+
+
+def object_of(args: Any) -> Object:
+    """The object that typed arguments such as `DeploymentArgs` describe; they name api_version and kind themselves.
+
+    Pulumi's own serializer does the work, because it knows how each field is written. Integers stay integers.
+    """
+    value = asyncio.run(rpc.serialize_property(args, [], None, typ=type(args)))
+    if not isinstance(value, dict) or not value.get("apiVersion") or not value.get("kind"):
+        raise TypeError(f"{type(args).__name__} names no api_version and kind")
+    return _plain(value)  # type: ignore[no-any-return]
+
+
+def custom_object(
+    api_version: str, kind: str, name: str, spec: Mapping[str, Any], *, annotations: Mapping[str, str] | None = None
+) -> Object:
+    """A custom resource, for which Pulumi has no types; the tests check it against the schema of its kind."""
+    metadata: Object = {"name": name}
+    if annotations:
+        metadata["annotations"] = dict(annotations)
+    return {"apiVersion": api_version, "kind": kind, "metadata": metadata, "spec": _plain(spec)}
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {str(key): _plain(each) for key, each in value.items() if each is not None}
+    if isinstance(value, list | tuple):
+        return [_plain(each) for each in value]
+    if isinstance(value, str | bool | int):
+        return str(value) if isinstance(value, str) else value
+    raise TypeError(f"{value!r} is nothing that a Kubernetes object may hold here")

@@ -1,0 +1,298 @@
+"""What a person decides about an environment: frozen, typed, read once, and refused with the file and the key.
+
+`common.yaml` holds what all stacks share. `gitops/Pulumi.<stack>.yaml` holds one environment, under the one key
+`dispatchd-gitops:environment`. The Pulumi program gets the same value from Pulumi, the command `infra render` reads the
+file itself.
+"""
+
+from enum import StrEnum
+from ipaddress import IPv4Network, IPv6Network
+from pathlib import Path
+from typing import Annotated, Any, Self, TypeVar
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+ModelT = TypeVar("ModelT", bound=BaseModel)
+
+CONFIG_KEY = "dispatchd-gitops:environment"
+
+Name = Annotated[str, Field(pattern=r"^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$")]
+"""A name that Kubernetes takes for everything (RFC 1123 label)."""
+
+Cpu = Annotated[str, Field(pattern=r"^[1-9][0-9]*m?$")]
+"""Processors: `2`, or thousandths of one: `250m`."""
+
+Size = Annotated[str, Field(pattern=r"^[1-9][0-9]*(Mi|Gi|Ti)$")]
+"""Bytes, in binary units: `512Mi`."""
+
+Duration = Annotated[str, Field(pattern=r"^([0-9]+(ms|s|m|h))+$")]
+"""As dispatchd itself reads durations: `1m30s`."""
+
+Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+
+
+class Stack(StrEnum):
+    """A stack of the gitops program. `base` owns what the environments share."""
+
+    BASE = "base"
+    DEV = "dev"
+    STAGING = "staging"
+    PROD_REGION_A = "prod-region-a"
+    PROD_REGION_B = "prod-region-b"
+
+    @property
+    def is_environment(self) -> bool:
+        return self is not Stack.BASE
+
+    @property
+    def is_production(self) -> bool:
+        return self in (Stack.PROD_REGION_A, Stack.PROD_REGION_B)
+
+
+ENVIRONMENTS = tuple(stack for stack in Stack if stack.is_environment)
+PRODUCTION = tuple(stack for stack in Stack if stack.is_production)
+
+
+class SettingsError(Exception):
+    """A file with settings can't be used; the text has a line for each mistake, with the file and the key."""
+
+
+class _Model(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+
+class Repository(_Model):
+    """Where Argo CD finds gitops/. Forks change it here and nowhere else."""
+
+    url: Annotated[str, Field(pattern=r"^https://[^\s@]+\.git$")]
+    main: str
+    production: str
+
+
+class Chart(_Model):
+    """A Helm chart that Argo CD installs, with the version that was looked at."""
+
+    repository: Annotated[str, Field(pattern=r"^(https://)?[^\s@]+$")]
+    chart: str
+    version: Annotated[str, Field(pattern=r"^v?[0-9]+\.[0-9]+\.[0-9]+$")]
+    namespace: Name
+
+
+class Image(_Model):
+    """An image of somebody else's, by tag; a digest is added where one was seen."""
+
+    name: str
+    tag: str
+    digest: Annotated[str, Field(pattern=r"^sha256:[0-9a-f]{64}$")] | None = None
+
+    @property
+    def reference(self) -> str:
+        return f"{self.name}:{self.tag}" + (f"@{self.digest}" if self.digest else "")
+
+
+class Namespaces(_Model):
+    """Names of namespaces. Add-ons name theirs with their chart."""
+
+    dispatchd: Name
+    argocd: Name
+
+
+class Addons(_Model):
+    """The operators that staging and production need. dev needs none."""
+
+    cert_manager: Chart
+    cloudnative_pg: Chart
+    barman_cloud: Chart
+    external_secrets: Chart
+    keda: Chart
+    prometheus: Chart
+
+
+class Common(_Model):
+    """What all stacks share: `infra/common.yaml`."""
+
+    repository: Repository
+    registry: Annotated[str, Field(pattern=r"^[a-z0-9.-]+(/[a-z0-9._-]+)+$")]
+    """Registry and owner of the images, such as `ghcr.io/dispatchd`."""
+    namespaces: Namespaces
+    addons: Addons
+    postgres: Image
+    valkey: Image
+
+
+class Capacity(_Model):
+    """What one container gets. Memory is request and limit; processors are a request, without a limit."""
+
+    cpu: Cpu
+    memory: Size
+
+
+class ScaledRole(Capacity):
+    """A role whose replicas an autoscaler chooses, or a fixed number where both bounds are the same (dev)."""
+
+    min_replicas: Annotated[int, Field(ge=1, le=200)]
+    max_replicas: Annotated[int, Field(ge=1, le=200)]
+
+    @model_validator(mode="after")
+    def _bounds_in_order(self) -> Self:
+        if self.max_replicas < self.min_replicas:
+            raise ValueError(f"max_replicas {self.max_replicas} is less than min_replicas {self.min_replicas}")
+        return self
+
+
+class FixedRole(Capacity):
+    """A role with as many replicas as are written here."""
+
+    replicas: Annotated[int, Field(ge=1, le=10)]
+
+
+class Roles(_Model):
+    control_plane: ScaledRole
+    scheduler: FixedRole
+    worker_gateway: ScaledRole
+
+
+class Disk(Capacity):
+    storage: Size
+
+
+class ObjectStorage(_Model):
+    """Where a region's own Postgres backups and write-ahead log go."""
+
+    destination: Annotated[str, Field(pattern=r"^s3://[a-z0-9][a-z0-9.-]+(/\S*)?$")]
+    endpoint: Annotated[str, Field(pattern=r"^https://\S+$")]
+
+
+class Database(Disk):
+    """Postgres. In dev one StatefulSet; elsewhere a CloudNativePG cluster, and then `backups` is needed."""
+
+    instances: Annotated[int, Field(ge=1, le=9)]
+    backups: ObjectStorage | None = None
+
+
+class SecretStore(_Model):
+    """Where External Secrets finds secrets: a Vault-compatible server."""
+
+    server: Annotated[str, Field(pattern=r"^https://\S+$")]
+    path: str
+    mount_path: str
+    role: str
+
+
+class Environment(_Model):
+    """One environment: `gitops/Pulumi.<stack>.yaml`."""
+
+    app_env: Annotated[str, Field(pattern=r"^(development-kind|staging|production)$")]
+    region: Name
+    peer_region: Name | None = None
+    """The other production region; both or neither."""
+    domain: str
+    """What this region's own addresses end in: `control-plane.<domain>`."""
+    client_domain: str
+    """What clients use, and what moves to the other region in a switch. Certificates name both."""
+    client_cidrs: tuple[IPv4Network | IPv6Network, ...]
+    """Addresses outside the cluster that may reach control-plane and worker-gateway."""
+    lease_duration: Duration = "30s"
+    log_level: Annotated[str, Field(pattern=r"^(debug|info|warn|error)$")] = "info"
+    roles: Roles
+    database: Database
+    redis: Disk
+    secret_store: SecretStore | None = None
+    certificate_issuer: Name | None = None
+
+    @field_validator("client_cidrs", mode="before")
+    @classmethod
+    def _networks(cls, value: Any) -> Any:
+        if not isinstance(value, list) or not all(isinstance(each, str) for each in value):
+            raise ValueError("write a list of networks such as 10.0.0.0/8")
+        return tuple((IPv6Network if ":" in each else IPv4Network)(each) for each in value)
+
+    @property
+    def is_development(self) -> bool:
+        return self.app_env == "development-kind"
+
+    @model_validator(mode="after")
+    def _outside_development(self) -> Self:
+        if self.is_development:
+            return self
+        missing = [
+            name
+            for name, value in (
+                ("secret_store", self.secret_store),
+                ("certificate_issuer", self.certificate_issuer),
+                ("database.backups", self.database.backups),
+            )
+            if value is None
+        ]
+        if missing:
+            raise ValueError(f"outside development these are needed: {', '.join(missing)}")
+        if self.roles.scheduler.replicas < 2:
+            raise ValueError("outside development roles.scheduler.replicas is at least 2: a leader and a standby")
+        for name, role in (("control_plane", self.roles.control_plane), ("worker_gateway", self.roles.worker_gateway)):
+            if role.min_replicas < 2:
+                raise ValueError(f"outside development roles.{name}.min_replicas is at least 2")
+        if any(network.prefixlen == 0 for network in self.client_cidrs):
+            raise ValueError("client_cidrs: the whole internet is refused outside development")
+        return self
+
+
+def read_common(infra: Path) -> Common:
+    """Reads `common.yaml` of the folder `infra/`. Raises SettingsError."""
+    path = infra / "common.yaml"
+    return checked(Common, _mapping(path), path.name)
+
+
+def stack_file(infra: Path, stack: Stack) -> Path:
+    """The file with the settings of a stack of the gitops program."""
+    return infra / "gitops" / f"Pulumi.{stack}.yaml"
+
+
+def read_environment(infra: Path, stack: Stack) -> Environment:
+    """Reads the settings of one environment from its stack file, without Pulumi. Raises SettingsError."""
+    path = stack_file(infra, stack)
+    config = _mapping(path).get("config") or {}
+    if CONFIG_KEY not in config:
+        raise SettingsError(f"{path.name}: the key config.{CONFIG_KEY} is missing")
+    return environment_from(config[CONFIG_KEY], stack, path.name)
+
+
+def environment_from(value: Any, stack: Stack, source: str) -> Environment:
+    """Checks the settings of one environment, as Pulumi or the stack file gave them. Raises SettingsError."""
+    if isinstance(value, dict) and "secure" in value:
+        raise SettingsError(f"{source}: {CONFIG_KEY} is encrypted; what it leads to is public, so write it in clear")
+    environment = checked(Environment, value, f"{source}: {CONFIG_KEY}")
+    if stack.is_production and (environment.region != stack.removeprefix("prod-") or environment.peer_region is None):
+        raise SettingsError(
+            f"{source}: {CONFIG_KEY}: stack {stack} needs region {stack.removeprefix('prod-')} and a peer_region"
+        )
+    if not stack.is_production and environment.peer_region is not None:
+        raise SettingsError(f"{source}: {CONFIG_KEY}.peer_region: only production has two regions")
+    if environment.is_development != (stack is Stack.DEV):
+        raise SettingsError(f"{source}: {CONFIG_KEY}.app_env: {environment.app_env} does not fit stack {stack}")
+    return environment
+
+
+def checked(model: type[ModelT], value: Any, source: str) -> ModelT:
+    """The value as the model wants it. Raises SettingsError with every mistake."""
+    try:
+        return model.model_validate(value)
+    except ValidationError as exc:
+        lines = []
+        for error in exc.errors():
+            key = ".".join(str(part) for part in error["loc"])
+            found = "" if error["type"] == "missing" else f" (found {error['input']!r})"
+            lines.append(f"{source}: {key + ': ' if key else ''}{error['msg']}{found if key else ''}")
+        raise SettingsError("\n".join(lines)) from exc
+
+
+def _mapping(path: Path) -> dict[str, Any]:
+    try:
+        value = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as exc:
+        raise SettingsError(f"{path.name}: this file can't be read: {exc.strerror}") from exc
+    except yaml.YAMLError as exc:
+        raise SettingsError(f"{path.name}: this is no YAML: {exc}") from exc
+    if not isinstance(value, dict):
+        raise SettingsError(f"{path.name}: write a mapping of keys to values")
+    return value
