@@ -14,7 +14,7 @@ unexport VIRTUAL_ENV UV_PYTHON UV_PROJECT_ENVIRONMENT PYTHONPATH PYTHONHOME
 
 .DEFAULT_GOAL := help
 .PHONY: help setup dev demo test bench faults fuzz fmt fmt-check lint types layers proto proto-check unit singles \
-	hostile build wheel-check clean
+	hostile infra-tools build wheel-check clean
 
 help: ## List the verbs
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
@@ -80,6 +80,9 @@ endif
 
 hostile: setup ## Send 5,000 hostile messages, or MESSAGES=…, which are always the same
 	FUZZ_MESSAGES=$(MESSAGES) $(BIN)/pytest -q -m fuzz tests/fuzz
+
+infra-tools: $(UV) ## Build Pulumi, its Kubernetes provider and an API server for infra-test, unless they are there; 15 minutes when new
+	@PYTHONPATH=infra/tools $(UV:uv=python) -m infra_tools --tier $(or $(TIER),cluster)
 
 build: setup ## Build the wheel into dist/
 	rm -rf dist
