@@ -59,11 +59,8 @@ def differences(root: Path, folder: Folder) -> list[Difference]:
     return sorted(different)
 
 
-def write(root: Path, folder: Folder) -> list[Difference]:
-    """Makes the folder what it should be and returns what was different. Files that are right aren't touched.
-
-    Each file appears whole or not at all. Raises FolderError, before anything is written, if there are stray files.
-    """
+def plan(root: Path, folder: Folder) -> list[Difference]:
+    """What `write` would change; nothing is changed. Raises FolderError where `write` would refuse."""
     different = differences(root, folder)
     strays = [each for each in different if each.kind is Kind.STRAY]
     if strays:
@@ -74,6 +71,15 @@ def write(root: Path, folder: Folder) -> list[Difference]:
                 for each in strays
             )
         )
+    return different
+
+
+def write(root: Path, folder: Folder) -> list[Difference]:
+    """Makes the folder what it should be and returns what was different. Files that are right aren't touched.
+
+    Each file appears whole or not at all. Raises FolderError, before anything is written, if there are stray files.
+    """
+    different = plan(root, folder)
     for each in different:
         if each.kind is Kind.LEFT_OVER:
             (root / each.path).unlink()
@@ -85,11 +91,12 @@ def write(root: Path, folder: Folder) -> list[Difference]:
 
 
 def read(root: Path, folder: Folder) -> dict[str, str] | None:
-    """The files that are there, without the preserved ones, or None if the folder is gone."""
+    """The generated files that are there, or None if the folder is gone."""
     place = _inside(root, folder.path)
     if not place.is_dir():
         return None
-    return {name: _text(place / name) for name in sorted(_found(place, folder.preserve))}
+    found = sorted(name for name in _found(place, folder.preserve) if _is_generated(place / name))
+    return {name: (place / name).read_bytes().decode(errors="replace") for name in found}
 
 
 def remove(root: Path, folder: Folder) -> None:
@@ -146,12 +153,6 @@ def _is_generated(file: Path) -> bool:
         return True
     with file.open("rb") as opened:
         return opened.read(len(HEADER_START)) == HEADER_START.encode()
-
-
-def _text(file: Path) -> str:
-    if file.is_symlink():
-        return f"a symbolic link to {os.readlink(file)}"
-    return file.read_bytes().decode(errors="replace")
 
 
 def _replace(file: Path, text: str) -> None:
