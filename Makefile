@@ -14,7 +14,7 @@ unexport VIRTUAL_ENV UV_PYTHON UV_PROJECT_ENVIRONMENT PYTHONPATH PYTHONHOME
 
 .DEFAULT_GOAL := help
 .PHONY: help setup dev demo test bench faults fuzz fmt fmt-check lint types layers proto proto-check unit singles \
-	hostile infra-tools build wheel-check clean
+	hostile infra-setup infra-types infra-unit infra-tools render render-check build wheel-check clean
 
 help: ## List the verbs
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
@@ -81,6 +81,22 @@ endif
 hostile: setup ## Send 5,000 hostile messages, or MESSAGES=…, which are always the same
 	FUZZ_MESSAGES=$(MESSAGES) $(BIN)/pytest -q -m fuzz tests/fuzz
 
+infra-setup: $(UV) ## Make the environment of infra/, with the command in infra/.venv/bin/infra
+	@test -x infra/.venv/bin/python || $(UV) venv --quiet --clear --python "$(PYTHON)" infra/.venv
+	@$(UV) sync --quiet --locked --project infra
+
+infra-types: infra-setup ## Check the types of infra/
+	cd infra && .venv/bin/mypy src tests
+
+infra-unit: infra-setup ## Run the tests of infra/ that need no tools of others
+	cd infra && .venv/bin/pytest -q -n 2 --dist worksteal
+
+render: infra-setup ## Write gitops/ from infra/
+	infra/.venv/bin/infra render
+
+render-check: infra-setup ## Check that gitops/ is what infra/ makes
+	infra/.venv/bin/infra render --check
+
 infra-tools: $(UV) ## Build Pulumi, its Kubernetes provider and an API server for infra-test, unless they are there; 15 minutes when new
 	@PYTHONPATH=infra/tools $(UV:uv=python) -m infra_tools --tier $(or $(TIER),cluster)
 
@@ -96,7 +112,7 @@ wheel-check: build ## Install the wheel alone into an environment of its own and
 	cd build && wheel/bin/python -c "from dispatchd import AsyncClient, Client, Worker; from dispatchd.adapters.postgres.migrate import read_migrations; assert read_migrations()"
 
 clean: ## Remove what these verbs made, but not the data of `make dev`
-	rm -rf .venv .venv-tools build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf .venv .venv-tools infra/.venv build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 
 $(UV):
 	@"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 11) and "This needs Python 3.11 or newer; name one: make setup PYTHON=/path/to/python3.11")'

@@ -118,6 +118,9 @@ class Common(_Model):
     namespaces: Namespaces
     addons: Addons
     postgres: Image
+    """Of CloudNativePG, for its clusters."""
+    postgres_dev: Image
+    """For dev's one pod, which no operator starts."""
     valkey: Image
 
 
@@ -171,6 +174,13 @@ class Database(Disk):
     backups: ObjectStorage | None = None
 
 
+class Auth(_Model):
+    """Whose tokens are taken, and for whom they have to be. The key to check them with is a secret."""
+
+    issuer: Annotated[str, Field(min_length=1, max_length=500)]
+    audience: Annotated[str, Field(min_length=1, max_length=500)]
+
+
 class SecretStore(_Model):
     """Where External Secrets finds secrets: a Vault-compatible server."""
 
@@ -195,6 +205,7 @@ class Environment(_Model):
     """Addresses outside the cluster that may reach control-plane and worker-gateway."""
     lease_duration: Duration = "30s"
     log_level: Annotated[str, Field(pattern=r"^(debug|info|warn|error)$")] = "info"
+    auth: Auth | None = None
     roles: Roles
     database: Database
     redis: Disk
@@ -219,6 +230,7 @@ class Environment(_Model):
         missing = [
             name
             for name, value in (
+                ("auth", self.auth),
                 ("secret_store", self.secret_store),
                 ("certificate_issuer", self.certificate_issuer),
                 ("database.backups", self.database.backups),
@@ -262,10 +274,10 @@ def environment_from(value: Any, stack: Stack, source: str) -> Environment:
     if isinstance(value, dict) and "secure" in value:
         raise SettingsError(f"{source}: {CONFIG_KEY} is encrypted; what it leads to is public, so write it in clear")
     environment = checked(Environment, value, f"{source}: {CONFIG_KEY}")
-    if stack.is_production and (environment.region != stack.removeprefix("prod-") or environment.peer_region is None):
-        raise SettingsError(
-            f"{source}: {CONFIG_KEY}: stack {stack} needs region {stack.removeprefix('prod-')} and a peer_region"
-        )
+    if stack.is_production:
+        own, peer = (each.removeprefix("prod-") for each in sorted(PRODUCTION, key=lambda each: each is not stack))
+        if (environment.region, environment.peer_region) != (own, peer):
+            raise SettingsError(f"{source}: {CONFIG_KEY}: stack {stack} needs region {own} and peer_region {peer}")
     if not stack.is_production and environment.peer_region is not None:
         raise SettingsError(f"{source}: {CONFIG_KEY}.peer_region: only production has two regions")
     if environment.is_development != (stack is Stack.DEV):

@@ -1,0 +1,38 @@
+"""The command `infra`: writes gitops/, promotes images and regions, and prepares clusters."""
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from dispatchd_infra.commands.render import render_command
+from dispatchd_infra.folder import FolderError
+from dispatchd_infra.settings import SettingsError
+
+REFUSALS = (SettingsError, FolderError)
+"""What a person can mend; the text says how."""
+
+
+class _Group(click.Group):
+    def invoke(self, ctx: click.Context) -> Any:
+        """Runs a command; a refusal is its text alone, without a traceback."""
+        try:
+            return super().invoke(ctx)
+        except REFUSALS as exc:
+            raise click.ClickException(str(exc)) from exc
+
+
+@click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.option(
+    "--infra",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    default=Path(__file__).parents[2],
+    help="The folder infra/ of a repository. Without it: the one that this command belongs to.",
+)
+@click.pass_context
+def main(ctx: click.Context, infra: Path) -> None:
+    """Delivery of dispatchd: see docs/delivery.md."""
+    ctx.obj = infra.resolve()
+
+
+main.add_command(render_command)

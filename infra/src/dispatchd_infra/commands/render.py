@@ -1,0 +1,36 @@
+"""`infra render`: writes gitops/, or says how it differs."""
+
+from pathlib import Path
+
+import click
+
+from dispatchd_infra.folder import FolderError, Kind, differences, write
+from dispatchd_infra.render import render
+from dispatchd_infra.settings import Stack
+
+
+@click.command("render")
+@click.option("--stack", type=click.Choice([str(stack) for stack in Stack]), help="Only what this stack owns.")
+@click.option("--check", is_flag=True, help="Write nothing; name each file that differs, and fail if there is one.")
+@click.pass_obj
+def render_command(infra: Path, stack: str | None, check: bool) -> None:
+    """Write gitops/ from infra/.
+
+    Files that are as they should be are not touched. A file that nobody generated, in a folder that is generated, is
+    named and nothing is written.
+    """
+    stacks = [Stack(stack)] if stack else list(Stack)
+    folders = [folder for each in stacks for folder in render(infra, each)]
+    root = infra.parent
+    found = [difference for folder in folders for difference in differences(root, folder)]
+    for difference in found:
+        click.echo(difference)
+    if check and found:
+        raise click.ClickException("gitops/ is not what infra/ makes: run `make render` and look at the difference")
+    if check:
+        click.echo(f"{sum(len(folder.files) for folder in folders)} files are as rendered")
+        return
+    if any(difference.kind is Kind.STRAY for difference in found):
+        raise FolderError("nothing was written: a stray file was not generated; move it elsewhere or remove it")
+    for folder in folders:
+        write(root, folder)
