@@ -8,7 +8,6 @@ Control characters are refused, because kustomize does not give all of them on a
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import PurePosixPath
 from typing import Any
 
 import yaml
@@ -54,19 +53,19 @@ def document(value: Object, owner: str) -> str:
     return header(owner) + text
 
 
-def file_name(value: Object) -> str:
+def file_name(value: Object, suffix: str = ".yaml") -> str:
     """Where an object is written: its kind and name, as in `deployment-control-plane.yaml`."""
-    return f"{str(value['kind']).lower()}-{value['metadata']['name']}.yaml"
+    return f"{str(value['kind']).lower()}-{value['metadata']['name']}{suffix}"
 
 
-def files(objects: Sequence[Object], owner: str, below: str = "") -> dict[str, str]:
+def files(objects: Sequence[Object], owner: str, suffix: str = ".yaml") -> dict[str, str]:
     """One file for each object. Raises ValueError if two would have the same name."""
     written: dict[str, str] = {}
     for value in objects:
-        path = str(PurePosixPath(below) / file_name(value))
-        if path in written:
-            raise ValueError(f"two objects would be written to {path}")
-        written[path] = document(value, owner)
+        name = file_name(value, suffix)
+        if name in written:
+            raise ValueError(f"two objects would be written to {name}")
+        written[name] = document(value, owner)
     return written
 
 

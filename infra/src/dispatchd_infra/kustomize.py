@@ -6,6 +6,8 @@ from dispatchd_infra.manifests.waves import Wave, in_wave
 from dispatchd_infra.objects import Object
 
 FILE = "kustomization.yaml"
+PATCH = ".patch.yaml"
+"""What the name of a patch ends in."""
 
 
 def kustomization(

@@ -31,6 +31,11 @@ def custom_object(
     return {"apiVersion": api_version, "kind": kind, "metadata": metadata, "spec": _plain(spec)}
 
 
+def patch(api_version: str, kind: str, name: str, spec: Mapping[str, Any]) -> Object:
+    """What an overlay or a component changes of an object: only these fields of its spec (a strategic merge patch)."""
+    return {"apiVersion": api_version, "kind": kind, "metadata": {"name": str(name)}, "spec": _plain(spec)}
+
+
 def _plain(value: Any) -> Any:
     if isinstance(value, Mapping):
         return {str(key): _plain(each) for key, each in value.items() if each is not None}

@@ -4,6 +4,7 @@ from pathlib import Path
 
 from dispatchd_infra.emit import Folder
 from dispatchd_infra.folders.base import base
+from dispatchd_infra.folders.components import components
 from dispatchd_infra.folders.overlay import overlay
 from dispatchd_infra.settings import Stack, read_common, read_environment
 
@@ -12,6 +13,6 @@ def render(infra: Path, stack: Stack) -> list[Folder]:
     """The folders of a stack, from the settings in the folder `infra`. Raises SettingsError."""
     common = read_common(infra)
     if stack is Stack.BASE:
-        return [base(common)]
+        return [base(common), components()]
     environment = read_environment(infra, stack)
     return [overlay(common, environment, stack)]

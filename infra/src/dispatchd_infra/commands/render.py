@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from dispatchd_infra.folder import FolderError, Kind, differences, write
+from dispatchd_infra.folder import differences, plan, write
 from dispatchd_infra.render import render
 from dispatchd_infra.settings import Stack
 
@@ -22,15 +22,14 @@ def render_command(infra: Path, stack: str | None, check: bool) -> None:
     stacks = [Stack(stack)] if stack else list(Stack)
     folders = [folder for each in stacks for folder in render(infra, each)]
     root = infra.parent
-    found = [difference for folder in folders for difference in differences(root, folder)]
+    look = differences if check else plan
+    found = [difference for folder in folders for difference in look(root, folder)]
     for difference in found:
         click.echo(difference)
-    if check and found:
+    if not check:
+        for folder in folders:
+            write(root, folder)
+    elif found:
         raise click.ClickException("gitops/ is not what infra/ makes: run `make render` and look at the difference")
-    if check:
+    else:
         click.echo(f"{sum(len(folder.files) for folder in folders)} files are as rendered")
-        return
-    if any(difference.kind is Kind.STRAY for difference in found):
-        raise FolderError("nothing was written: a stray file was not generated; move it elsewhere or remove it")
-    for folder in folders:
-        write(root, folder)

@@ -1,36 +1,66 @@
 """gitops/overlays/<stack>: what one environment adds to the base, and chooses of the components."""
 
 from dispatchd_infra import kustomize
-from dispatchd_infra.emit import Folder, document
-from dispatchd_infra.manifests import configuration
-from dispatchd_infra.settings import Common, Environment, Stack
+from dispatchd_infra.emit import Folder, document, files
+from dispatchd_infra.manifests import autoscaling, configuration, expose, network, pods
+from dispatchd_infra.manifests.roles import Role
+from dispatchd_infra.objects import Object
+from dispatchd_infra.settings import Common, Environment, FixedRole, ScaledRole, Stack
 
 IMAGES = "images"
 """The folder, within an overlay, that only `infra promote-image` writes."""
 
+_ACTIVE_REGION = "../../regions/active"
+"""Which region is the primary, for both production regions. Only `infra promote-region` writes it."""
+
 
 def overlay(common: Common, environment: Environment, stack: Stack) -> Folder:
     """The folder of an environment. Its images are somebody else's to write."""
-    config_maps = [
-        kustomize.config_map(
-            configuration.SETTINGS, configuration.environment_settings(common, environment), adds_to_existing=True
-        )
-    ]
-    components = [IMAGES]
-    if stack.is_production:
-        components.insert(0, "../../regions/active")
-    else:
-        region = configuration.region_settings(environment.region, epoch=1)
-        config_maps.append(kustomize.config_map(configuration.REGION, region))
-    written = {
-        kustomize.FILE: document(
-            kustomize.kustomization(
-                namespace=common.namespaces.dispatchd,
-                resources=["../../base"],
-                components=components,
-                config_maps=config_maps,
-            ),
-            stack,
-        )
-    }
+    objects = files(_objects(environment), stack)
+    patches = files(_patches(environment), stack, kustomize.PATCH)
+    kustomization = kustomize.kustomization(
+        namespace=common.namespaces.dispatchd,
+        resources=["../../base", *sorted(objects)],
+        components=_components(environment, stack),
+        patches=sorted(patches),
+        config_maps=_config_maps(common, environment, stack),
+    )
+    written = {**objects, **patches, kustomize.FILE: document(kustomization, stack)}
     return Folder(f"gitops/overlays/{stack}", written, preserve=(f"{IMAGES}/*",))
+
+
+def _objects(environment: Environment) -> list[Object]:
+    return [network.clients_outside(environment.client_cidrs)]
+
+
+def _components(environment: Environment, stack: Stack) -> list[str]:
+    chosen = ["expose"] if environment.is_development else ["auth", "expose", "ha", "tls"]
+    region = [_ACTIVE_REGION] if stack.is_production else []
+    return [*(f"../../components/{name}" for name in chosen), *region, IMAGES]
+
+
+def _config_maps(common: Common, environment: Environment, stack: Stack) -> list[Object]:
+    settings = configuration.environment_settings(common, environment)
+    made = [kustomize.config_map(configuration.SETTINGS, settings, adds_to_existing=True)]
+    if not stack.is_production:
+        region = configuration.region_settings(environment.region, epoch=1)
+        made.append(kustomize.config_map(configuration.REGION, region))
+    return made
+
+
+def _patches(environment: Environment) -> list[Object]:
+    """How large the roles are. An autoscaler chooses the number of pods where there is one."""
+    roles: dict[Role, ScaledRole | FixedRole] = {
+        Role.CONTROL_PLANE: environment.roles.control_plane,
+        Role.SCHEDULER: environment.roles.scheduler,
+        Role.WORKER_GATEWAY: environment.roles.worker_gateway,
+    }
+    patches = []
+    for role, size in roles.items():
+        if isinstance(size, FixedRole):
+            patches.append(pods.capacity(role, size, replicas=size.replicas))
+        elif environment.is_development:
+            patches.append(pods.capacity(role, size, replicas=size.min_replicas))
+        else:
+            patches += [pods.capacity(role, size, replicas=None), autoscaling.bounds(role, size)]
+    return patches + (expose.node_port_patches() if environment.is_development else [])

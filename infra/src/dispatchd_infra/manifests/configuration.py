@@ -30,7 +30,13 @@ AUTH_SECRET = "dispatchd-auth"
 """Its key `jwt.pem` holds the public keys of the identity provider."""
 AUTH_KEY = "jwt.pem"
 
+REDIS_TLS_SECRET = "redis-tls"
+DATABASE_CA_SECRET = f"{POSTGRES}-ca"
+"""CloudNativePG makes it, with its cluster's name in front."""
+
 FILES = "/etc/dispatchd"
+DATABASE_CA_FILE = f"{FILES}/database/ca.crt"
+"""What `sslrootcert` in DATABASE_URL has to be outside development."""
 
 SHUTDOWN_TIMEOUT_S = 20
 DATABASE_CONNECTIONS = 10

@@ -1,5 +1,7 @@
 """Names and labels by which the objects of an installation find each other."""
 
+from collections.abc import Mapping
+
 from pulumi_kubernetes.meta.v1 import LabelSelectorArgs, ObjectMetaArgs
 
 from dispatchd_infra.manifests.waves import Wave, in_wave
@@ -30,10 +32,16 @@ def selector(name: str) -> LabelSelectorArgs:
     return LabelSelectorArgs(match_labels={NAME: name})
 
 
-def metadata(part: str, *, name: str | None = None, wave: Wave = Wave.ROLES) -> ObjectMetaArgs:
+def metadata(
+    part: str,
+    *,
+    name: str | None = None,
+    wave: Wave = Wave.ROLES,
+    annotations: Mapping[str, str] | None = None,
+) -> ObjectMetaArgs:
     """Metadata of an object of one part; it is named as the part, unless it has another name."""
     return ObjectMetaArgs(
         name=name or part,
         labels=labels(part),
-        annotations=None if wave is Wave.ROLES else in_wave(wave),
+        annotations={**({} if wave is Wave.ROLES else in_wave(wave)), **(annotations or {})} or None,
     )

@@ -36,7 +36,7 @@ from dispatchd_infra.manifests.configuration import SHUTDOWN_TIMEOUT_S, env, env
 from dispatchd_infra.manifests.labels import NAME, ROLE_PRIORITY, labels, metadata, selector
 from dispatchd_infra.manifests.roles import LISTENERS, Role, image
 from dispatchd_infra.manifests.waves import Wave
-from dispatchd_infra.objects import Object, object_of
+from dispatchd_infra.objects import Object, object_of, patch
 from dispatchd_infra.settings import Capacity, Common
 
 USER = 65532
@@ -47,6 +47,8 @@ PRE_STOP_S = 5
 STOP_MARGIN_S = 5
 """dispatchd ends itself this long after its shutdown timeout."""
 GRACE_PERIOD_S = PRE_STOP_S + SHUTDOWN_TIMEOUT_S + STOP_MARGIN_S + 10
+
+_PLACES = ("topology.kubernetes.io/zone", "kubernetes.io/hostname")
 
 _ARCHIVE_TIMEOUT_S = 300
 PROGRESS_DEADLINE_S = 4 * _ARCHIVE_TIMEOUT_S
@@ -67,6 +69,9 @@ def service_account(role: Role) -> Object:
 
 def deployment(common: Common, role: Role) -> Object:
     """A role's pods. How many there are and how large they may be is said elsewhere."""
+    pod = pod_spec(role, [_serving_container(common, role)])
+    pod.termination_grace_period_seconds = GRACE_PERIOD_S
+    pod.topology_spread_constraints = [_spread(role, key) for key in _PLACES]
     return object_of(
         DeploymentArgs(
             api_version="apps/v1",
@@ -81,10 +86,7 @@ def deployment(common: Common, role: Role) -> Object:
                 min_ready_seconds=5,
                 progress_deadline_seconds=PROGRESS_DEADLINE_S,
                 revision_history_limit=3,
-                template=PodTemplateSpecArgs(
-                    metadata=ObjectMetaArgs(labels=labels(role)),
-                    spec=pod_spec(role, [_serving_container(common, role)]),
-                ),
+                template=PodTemplateSpecArgs(metadata=ObjectMetaArgs(labels=labels(role)), spec=pod),
             ),
         )
     )
@@ -131,10 +133,6 @@ def pod_spec(
             fs_group=USER,
             seccomp_profile=SeccompProfileArgs(type="RuntimeDefault"),
         ),
-        topology_spread_constraints=[
-            _spread(role, key) for key in ("topology.kubernetes.io/zone", "kubernetes.io/hostname")
-        ],
-        termination_grace_period_seconds=GRACE_PERIOD_S,
         volumes=[VolumeArgs(name="tmp", empty_dir=EmptyDirVolumeSourceArgs(size_limit="64Mi"))],
         init_containers=init_containers,
         containers=containers,
@@ -159,12 +157,22 @@ def container(common: Common, role: Role, name: str, args: list[str]) -> Contain
     )
 
 
-def resources(capacity: Capacity) -> ResourceRequirementsArgs:
+def capacity(role: Role, size: Capacity, *, replicas: int | None) -> Object:
+    """The patch with a role's size in an environment. Without `replicas` an autoscaler chooses them."""
+    containers = [
+        {
+            "name": str(role),
+            "resources": {"requests": {"cpu": size.cpu, "memory": size.memory}, "limits": {"memory": size.memory}},
+        }
+    ]
+    spec: Object = {"replicas": replicas, "template": {"spec": {"containers": containers}}}
+    return patch("apps/v1", "Deployment", role, spec)
+
+
+def resources(size: Capacity) -> ResourceRequirementsArgs:
     """Memory is request and limit, so that a pod never has less than it may use. Processors have no limit: idle ones
     may be used by anybody."""
-    return ResourceRequirementsArgs(
-        requests={"cpu": capacity.cpu, "memory": capacity.memory}, limits={"memory": capacity.memory}
-    )
+    return ResourceRequirementsArgs(requests={"cpu": size.cpu, "memory": size.memory}, limits={"memory": size.memory})
 
 
 def _serving_container(common: Common, role: Role) -> ContainerArgs:

@@ -46,6 +46,9 @@ LISTENERS: dict[Role, tuple[Listener, ...]] = {
     Role.MIGRATE: (),
 }
 
+CALLED = tuple(role for role in Role if any(listener.for_clients for listener in LISTENERS[role]))
+"""Those that programs outside dispatchd call."""
+
 
 def image(common: Common, role: Role) -> str:
     """The image of a role, without a tag: which one is run stands in the file `images/` of an environment."""
