@@ -29,6 +29,11 @@ Size = Annotated[str, Field(pattern=r"^[1-9][0-9]*(Mi|Gi|Ti)$")]
 Duration = Annotated[str, Field(pattern=r"^([0-9]+(ms|s|m|h))+$")]
 """As dispatchd itself reads durations: `1m30s`."""
 
+Domain = Annotated[
+    str, Field(pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)+$", max_length=200)
+]
+"""A DNS name in lower case, without a dot at its end; short enough to put a role's name before it."""
+
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
 
@@ -197,9 +202,9 @@ class Environment(_Model):
     region: Name
     peer_region: Name | None = None
     """The other production region; both or neither."""
-    domain: str
+    domain: Domain
     """What this region's own addresses end in: `control-plane.<domain>`."""
-    client_domain: str
+    client_domain: Domain
     """What clients use, and what moves to the other region in a switch. Certificates name both."""
     client_cidrs: tuple[IPv4Network | IPv6Network, ...]
     """Addresses outside the cluster that may reach control-plane and worker-gateway."""
@@ -303,7 +308,7 @@ def _mapping(path: Path) -> dict[str, Any]:
         value = yaml.safe_load(path.read_text(encoding="utf-8"))
     except OSError as exc:
         raise SettingsError(f"{path.name}: this file can't be read: {exc.strerror}") from exc
-    except yaml.YAMLError as exc:
+    except (yaml.YAMLError, UnicodeDecodeError) as exc:
         raise SettingsError(f"{path.name}: this is no YAML: {exc}") from exc
     if not isinstance(value, dict):
         raise SettingsError(f"{path.name}: write a mapping of keys to values")
