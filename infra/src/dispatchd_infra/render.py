@@ -6,13 +6,16 @@ from dispatchd_infra.emit import Folder
 from dispatchd_infra.folders.base import base
 from dispatchd_infra.folders.components import components
 from dispatchd_infra.folders.overlay import overlay
-from dispatchd_infra.settings import Stack, read_common, read_environment
+from dispatchd_infra.settings import Common, Environment, Stack, read_common, read_environment
 
 
 def render(infra: Path, stack: Stack) -> list[Folder]:
     """The folders of a stack, from the settings in the folder `infra`. Raises SettingsError."""
-    common = read_common(infra)
-    if stack is Stack.BASE:
+    return folders_of(stack, read_common(infra), read_environment(infra, stack) if stack.is_environment else None)
+
+
+def folders_of(stack: Stack, common: Common, environment: Environment | None) -> list[Folder]:
+    """The folders of a stack, from its settings; `base` has none of its own."""
+    if environment is None:
         return [base(common), components()]
-    environment = read_environment(infra, stack)
     return [overlay(common, environment, stack)]

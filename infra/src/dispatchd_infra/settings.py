@@ -269,13 +269,13 @@ def read_environment(infra: Path, stack: Stack) -> Environment:
     """Reads the settings of one environment from its stack file, without Pulumi. Raises SettingsError."""
     path = stack_file(infra, stack)
     config = _mapping(path).get("config") or {}
-    if CONFIG_KEY not in config:
-        raise SettingsError(f"{path.name}: the key config.{CONFIG_KEY} is missing")
-    return environment_from(config[CONFIG_KEY], stack, path.name)
+    return environment_from(config.get(CONFIG_KEY), stack, path.name)
 
 
 def environment_from(value: Any, stack: Stack, source: str) -> Environment:
     """Checks the settings of one environment, as Pulumi or the stack file gave them. Raises SettingsError."""
+    if value is None:
+        raise SettingsError(f"{source}: the key config.{CONFIG_KEY} is missing")
     if isinstance(value, dict) and "secure" in value:
         raise SettingsError(f"{source}: {CONFIG_KEY} is encrypted; what it leads to is public, so write it in clear")
     environment = checked(Environment, value, f"{source}: {CONFIG_KEY}")

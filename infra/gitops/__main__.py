@@ -1,0 +1,17 @@
+"""Writes what the selected stack owns in gitops/. `infra render` writes the same without Pulumi."""
+
+from pathlib import Path
+
+from dispatchd_infra.components import KustomizeOverlay
+from dispatchd_infra.program import configured, refusals_end_the_program, selected_stack
+from dispatchd_infra.render import folders_of
+from dispatchd_infra.settings import CONFIG_KEY, environment_from, read_common
+
+with refusals_end_the_program():
+    infra = Path(__file__).parents[1]
+    stack = selected_stack()
+    source = f"Pulumi.{stack}.yaml"
+    environment = None
+    if stack.is_environment:
+        environment = environment_from(configured(CONFIG_KEY, source), stack, source)
+    KustomizeOverlay(stack, "../..", folders_of(stack, read_common(infra), environment))
