@@ -107,5 +107,5 @@ def test_lists_are_indented_and_lines_are_never_folded() -> None:
 def test_two_objects_of_one_kind_and_name_are_refused() -> None:
     twin = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "x"}}
 
-    with pytest.raises(ValueError, match="two objects would be written to base/configmap-x"):
-        emit.files([twin, twin], "test", below="base")
+    with pytest.raises(ValueError, match="two objects would be written to configmap-x"):
+        emit.files([twin, twin], "test")

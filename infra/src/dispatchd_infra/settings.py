@@ -280,9 +280,9 @@ def environment_from(value: Any, stack: Stack, source: str) -> Environment:
         raise SettingsError(f"{source}: {CONFIG_KEY} is encrypted; what it leads to is public, so write it in clear")
     environment = checked(Environment, value, f"{source}: {CONFIG_KEY}")
     if stack.is_production:
-        own, peer = (each.removeprefix("prod-") for each in sorted(PRODUCTION, key=lambda each: each is not stack))
-        if (environment.region, environment.peer_region) != (own, peer):
-            raise SettingsError(f"{source}: {CONFIG_KEY}: stack {stack} needs region {own} and peer_region {peer}")
+        [peer] = [each for each in PRODUCTION if each is not stack]
+        if (environment.region, environment.peer_region) != (stack, peer):
+            raise SettingsError(f"{source}: {CONFIG_KEY}: stack {stack} needs region {stack} and peer_region {peer}")
     if not stack.is_production and environment.peer_region is not None:
         raise SettingsError(f"{source}: {CONFIG_KEY}.peer_region: only production has two regions")
     if environment.is_development != (stack is Stack.DEV):

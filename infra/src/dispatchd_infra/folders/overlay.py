@@ -10,8 +10,9 @@ from dispatchd_infra.settings import Common, Environment, FixedRole, ScaledRole,
 IMAGES = "images"
 """The folder, within an overlay, that only `infra promote-image` writes."""
 
-_ACTIVE_REGION = "../../regions/active"
-"""Which region is the primary, for both production regions. Only `infra promote-region` writes it."""
+_REGIONS = "../../regions"
+"""What a region switch moves, which only `infra promote-region` writes: in `active` which region is the primary, for
+both, and in `database/<stack>` the database of each."""
 
 
 def overlay(common: Common, environment: Environment, stack: Stack) -> Folder:
@@ -35,7 +36,7 @@ def _objects(environment: Environment) -> list[Object]:
 
 def _components(environment: Environment, stack: Stack) -> list[str]:
     chosen = ["expose"] if environment.is_development else ["auth", "expose", "ha", "tls"]
-    region = [_ACTIVE_REGION] if stack.is_production else []
+    region = [f"{_REGIONS}/active", f"{_REGIONS}/database/{stack}"] if stack.is_production else []
     return [*(f"../../components/{name}" for name in chosen), *region, IMAGES]
 
 
