@@ -14,7 +14,7 @@ unexport VIRTUAL_ENV UV_PYTHON UV_PROJECT_ENVIRONMENT PYTHONPATH PYTHONHOME
 
 .DEFAULT_GOAL := help
 .PHONY: help setup dev demo test bench faults fuzz fmt fmt-check lint types layers proto proto-check unit singles \
-	hostile infra-setup infra-types infra-unit infra-tools render render-check build wheel-check clean
+	hostile infra-setup infra-types infra-unit infra-tools render render-check gitops-update-dev build wheel-check clean
 
 help: ## List the verbs
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
@@ -96,6 +96,10 @@ render: infra-setup ## Write gitops/ from infra/
 
 render-check: infra-setup ## Check that gitops/ is what infra/ makes
 	infra/.venv/bin/infra render --check
+
+gitops-update-dev: infra-setup ## Let dev run the images with the tag IMAGE_TAG=…
+	@test -n "$(IMAGE_TAG)" || { echo "Name the tag: make gitops-update-dev IMAGE_TAG=sha-1234567" >&2; exit 2; }
+	infra/.venv/bin/infra promote-image --env dev --tag "$(IMAGE_TAG)"
 
 infra-tools: $(UV) ## Build Pulumi, its Kubernetes provider and an API server for infra-test, unless they are there; 15 minutes when new
 	@PYTHONPATH=infra/tools $(UV:uv=python) -m infra_tools --tier $(or $(TIER),cluster)

@@ -5,11 +5,15 @@ from typing import Any
 
 import click
 
+from dispatchd_infra.commands.promote_image import promote_image
 from dispatchd_infra.commands.render import render_command
 from dispatchd_infra.folder import FolderError
+from dispatchd_infra.git import GitError
+from dispatchd_infra.images import ImageRefused
+from dispatchd_infra.region_state import StateRefused
 from dispatchd_infra.settings import SettingsError
 
-REFUSALS = (SettingsError, FolderError)
+REFUSALS = (SettingsError, FolderError, GitError, ImageRefused, StateRefused)
 """What a person can mend; the text says how."""
 
 
@@ -35,4 +39,5 @@ def main(ctx: click.Context, infra: Path) -> None:
     ctx.obj = infra.resolve()
 
 
+main.add_command(promote_image)
 main.add_command(render_command)

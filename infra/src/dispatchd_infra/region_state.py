@@ -41,14 +41,9 @@ def peer_of(stack: Stack) -> Stack:
     return peer
 
 
-def region_name(stack: Stack) -> str:
-    """What the processes of a region know as REGION, as in `region-a`; its stack is `prod-region-a`."""
-    return stack.removeprefix("prod-")
-
-
 @dataclass(frozen=True, slots=True)
 class RegionState:
-    """The database of one region."""
+    """The database of one region. A region has the name of its stack everywhere, in REGION too."""
 
     stack: Stack
     role: DatabaseRole
