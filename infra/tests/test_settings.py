@@ -183,7 +183,9 @@ def test_every_mistake_of_a_file_is_named_at_once(infra: Path) -> None:
     assert len(str(refused.value).splitlines()) == 2
 
 
-@pytest.mark.parametrize(("own", "peer"), [("prod-region-b", "prod-region-a"), ("prod-region-a", "prod-region-a"), ("prod-region-a", None)])
+@pytest.mark.parametrize(
+    ("own", "peer"), [("prod-region-b", "prod-region-a"), ("prod-region-a", "prod-region-a"), ("prod-region-a", None)]
+)
 def test_a_production_stack_with_the_regions_of_another_is_refused(infra: Path, own: str, peer: str | None) -> None:
     stack = Stack.PROD_REGION_A
     content = yaml.safe_load(stack_file(infra, stack).read_text(encoding="utf-8"))["config"][CONFIG_KEY]

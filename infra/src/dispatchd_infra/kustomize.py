@@ -52,8 +52,12 @@ def config_map(name: str, values: Mapping[str, str], *, adds_to_existing: bool =
     to one that is made elsewhere.
 
     Each generator says its wave itself, because options at the top of a file reach only the generators of that file.
-    Argo CD is told not to mind config maps of earlier releases, which old pods still use.
+    Argo CD is told not to mind config maps of earlier releases, which old pods still use. Raises ValueError for a value
+    that kustomize would not give on as it is.
     """
+    for key, value in values.items():
+        if "\n" in value or value.strip("\"'") != value:
+            raise ValueError(f"{key}: {value!r} begins or ends with a quote, or has several lines")
     generator: Object = {
         "name": name,
         "literals": [f"{key}={value}" for key, value in sorted(values.items())],
