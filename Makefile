@@ -14,7 +14,8 @@ unexport VIRTUAL_ENV UV_PYTHON UV_PROJECT_ENVIRONMENT PYTHONPATH PYTHONHOME
 
 .DEFAULT_GOAL := help
 .PHONY: help setup dev demo test bench faults fuzz fmt fmt-check lint types layers proto proto-check unit singles \
-	hostile infra-setup infra-types infra-unit infra-tools render render-check gitops-update-dev build wheel-check clean
+	hostile infra-setup infra-types infra-unit infra-tools infra-test kind-up kind-down render render-check \
+	gitops-update-dev build wheel-check clean
 
 help: ## List the verbs
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
@@ -103,6 +104,16 @@ gitops-update-dev: infra-setup ## Let dev run the images with the tag IMAGE_TAG=
 
 infra-tools: $(UV) ## Build Pulumi, its Kubernetes provider and an API server for infra-test, unless they are there; 15 minutes when new
 	@PYTHONPATH=infra/tools $(UV:uv=python) -m infra_tools --tier $(or $(TIER),cluster)
+
+infra-test: infra-setup infra-tools ## Test infra/ with the real Pulumi and a real API server; only one of them with TIER=gitops|cluster
+	cd infra && .venv/bin/pytest -q -m "$(if $(TIER),$(TIER)_tier,gitops_tier or cluster_tier)"
+
+kind-up: setup infra-setup ## Run overlays/dev and the local images in a kind cluster on this machine, and one example job
+	@infra/.venv/bin/python infra/kind/cluster_up.py
+
+kind-down: ## Delete that cluster
+	@command -v kind >/dev/null || { echo 'kind-down: not run: there is no `kind` on the PATH' >&2; exit 1; }
+	kind delete cluster --name dispatchd
 
 build: setup ## Build the wheel into dist/
 	rm -rf dist
