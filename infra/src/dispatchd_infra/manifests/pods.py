@@ -42,7 +42,7 @@ from dispatchd_infra.settings import Capacity, Common
 USER = 65532
 """User and group of the images. The group may read mounted secrets."""
 
-PRE_STOP_S = 5
+PRE_STOP_S = 10
 """A stopping pod goes on serving this long, until everybody has heard that it is leaving."""
 STOP_MARGIN_S = 5
 """dispatchd ends itself this long after its shutdown timeout."""
