@@ -22,13 +22,19 @@ def object_of(args: Any) -> Object:
 
 
 def custom_object(
-    api_version: str, kind: str, name: str, spec: Mapping[str, Any], *, annotations: Mapping[str, str] | None = None
+    api_version: str,
+    kind: str,
+    name: str,
+    spec: Mapping[str, Any],
+    *,
+    namespace: str | None = None,
+    labels: Mapping[str, str] | None = None,
+    annotations: Mapping[str, str] | None = None,
 ) -> Object:
     """A custom resource, for which Pulumi has no types; the tests check it against the schema of its kind."""
-    metadata: Object = {"name": name}
-    if annotations:
-        metadata["annotations"] = dict(annotations)
-    return {"apiVersion": api_version, "kind": kind, "metadata": metadata, "spec": _plain(spec)}
+    metadata = {"name": name, "namespace": namespace, "labels": labels, "annotations": annotations}
+    value: Object = _plain({"apiVersion": api_version, "kind": kind, "metadata": metadata, "spec": spec})
+    return value
 
 
 def patch(api_version: str, kind: str, name: str, spec: Mapping[str, Any]) -> Object:

@@ -17,5 +17,5 @@ def render(infra: Path, stack: Stack) -> list[Folder]:
 def folders_of(stack: Stack, common: Common, environment: Environment | None) -> list[Folder]:
     """The folders of a stack, from its settings; `base` has none of its own."""
     if environment is None:
-        return [base(common), components()]
+        return [base(common), components(common)]
     return [overlay(common, environment, stack)]

@@ -161,10 +161,6 @@ class Roles(_Model):
     worker_gateway: ScaledRole
 
 
-class Disk(Capacity):
-    storage: Size
-
-
 class ObjectStorage(_Model):
     """Where a region's own Postgres backups and write-ahead log go."""
 
@@ -172,9 +168,10 @@ class ObjectStorage(_Model):
     endpoint: Annotated[str, Field(pattern=r"^https://\S+$")]
 
 
-class Database(Disk):
+class Database(Capacity):
     """Postgres. In dev one StatefulSet; elsewhere a CloudNativePG cluster, and then `backups` is needed."""
 
+    storage: Size
     instances: Annotated[int, Field(ge=1, le=9)]
     backups: ObjectStorage | None = None
 
@@ -187,12 +184,17 @@ class Auth(_Model):
 
 
 class SecretStore(_Model):
-    """Where External Secrets finds secrets: a Vault-compatible server."""
+    """Where External Secrets finds secrets and cert-manager an authority: a Vault-compatible server."""
 
     server: Annotated[str, Field(pattern=r"^https://\S+$")]
     path: str
+    """Where the key-value secrets are mounted."""
+    pki_path: str
+    """Where certificates are signed, such as `pki/sign/dispatchd`; cert-manager asks there."""
     mount_path: str
+    """Where the cluster's service accounts log in."""
     role: str
+    """As whom they log in."""
 
 
 class Environment(_Model):
@@ -213,7 +215,8 @@ class Environment(_Model):
     auth: Auth | None = None
     roles: Roles
     database: Database
-    redis: Disk
+    redis: Capacity
+    """It has no disk: what it holds is made anew from Postgres."""
     secret_store: SecretStore | None = None
     certificate_issuer: Name | None = None
 

@@ -4,20 +4,33 @@ from collections.abc import Mapping, Sequence
 
 from dispatchd_infra import kustomize
 from dispatchd_infra.emit import Folder, document, files
-from dispatchd_infra.manifests import autoscaling, configuration, expose, security
+from dispatchd_infra.manifests import (
+    autoscaling,
+    configuration,
+    expose,
+    external_secrets,
+    observability,
+    postgres_network,
+    security,
+    worker_autoscaling,
+)
 from dispatchd_infra.objects import Object
-from dispatchd_infra.settings import Stack
+from dispatchd_infra.settings import Common, Stack
 
 PATH = "gitops/components"
 
 
-def components() -> Folder:
+def components(common: Common) -> Folder:
     """All components. None depends on the environment: what does stands in its overlay."""
     contents = {
         "auth": _component(patches=security.auth_patches(), settings=configuration.auth_settings()),
         "expose": _component(objects=expose.objects()),
+        "external-secrets": _component(objects=external_secrets.objects(common)),
         "ha": _component(objects=autoscaling.objects()),
+        "observability": _component(objects=observability.objects(common)),
+        "postgres-cluster": _component(objects=postgres_network.objects(common.addons.cloudnative_pg.namespace)),
         "tls": _component(patches=security.tls_patches(), settings=configuration.tls_settings()),
+        "worker-autoscaling": _component(objects=worker_autoscaling.objects(common)),
     }
     return Folder(PATH, {f"{name}/{file}": text for name, made in contents.items() for file, text in made.items()})
 

@@ -2,7 +2,17 @@
 
 from dispatchd_infra import kustomize
 from dispatchd_infra.emit import Folder, document, files
-from dispatchd_infra.manifests import autoscaling, configuration, expose, network, pods
+from dispatchd_infra.manifests import (
+    autoscaling,
+    certificates,
+    configuration,
+    dev_postgres,
+    expose,
+    network,
+    pods,
+    postgres_cluster,
+    redis,
+)
 from dispatchd_infra.manifests.roles import Role
 from dispatchd_infra.objects import Object
 from dispatchd_infra.settings import Common, Environment, FixedRole, ScaledRole, Stack
@@ -14,10 +24,12 @@ _REGIONS = "../../regions"
 """What a region switch moves, which only `infra promote-region` writes: in `active` which region is the primary, for
 both, and in `database/<stack>` the database of each."""
 
+_OUTSIDE_DEVELOPMENT = ["auth", "expose", "external-secrets", "ha", "observability", "postgres-cluster", "tls"]
+
 
 def overlay(common: Common, environment: Environment, stack: Stack) -> Folder:
     """The folder of an environment. Its images are somebody else's to write."""
-    objects = files(_objects(environment), stack)
+    objects = files(_objects(common, environment, stack), stack)
     patches = files(_patches(environment), stack, kustomize.PATCH)
     kustomization = kustomize.kustomization(
         namespace=common.namespaces.dispatchd,
@@ -30,12 +42,17 @@ def overlay(common: Common, environment: Environment, stack: Stack) -> Folder:
     return Folder(f"gitops/overlays/{stack}", written, preserve=(f"{IMAGES}/*",))
 
 
-def _objects(environment: Environment) -> list[Object]:
-    return [network.clients_outside(environment.client_cidrs)]
+def _objects(common: Common, environment: Environment, stack: Stack) -> list[Object]:
+    """Production's databases are not among them: a region switch moves those."""
+    objects = [network.clients_outside(environment.client_cidrs), *redis.objects(common, environment)]
+    if environment.is_development:
+        return [*objects, *dev_postgres.objects(common, environment)]
+    objects += certificates.objects(common, environment)
+    return objects if stack.is_production else [*objects, *postgres_cluster.objects(common, environment, stack)]
 
 
 def _components(environment: Environment, stack: Stack) -> list[str]:
-    chosen = ["expose"] if environment.is_development else ["auth", "expose", "ha", "tls"]
+    chosen = ["expose"] if environment.is_development else _OUTSIDE_DEVELOPMENT
     region = [f"{_REGIONS}/active", f"{_REGIONS}/database/{stack}"] if stack.is_production else []
     return [*(f"../../components/{name}" for name in chosen), *region, IMAGES]
 

@@ -24,7 +24,15 @@ from dispatchd_infra.settings import Common, Environment
 
 SETTINGS = "dispatchd-settings"
 REGION = "dispatchd-region"
+DATABASE = "dispatchd"
+"""The name of the database, and of the user who owns it."""
+DATABASE_SERVICE = f"{POSTGRES}-rw"
+"""Leads to the pod that may write. CloudNativePG makes it, with its cluster's name in front."""
+DATABASE_PORT = 5432
+REDIS_PORT = 6379
+
 DATABASE_SECRET = "dispatchd-database"
+"""Its keys are DATABASE_URL, which the roles read, and `username` and `password`, which Postgres itself reads."""
 REDIS_SECRET = "dispatchd-redis"
 AUTH_SECRET = "dispatchd-auth"
 """Its key `jwt.pem` holds the public keys of the identity provider."""
@@ -50,13 +58,13 @@ class AddressSetting:
     variable: str
     roles: frozenset[Role]
     server: str
-    """The label of the server's pods."""
+    """The datastore behind it; `labels.SERVER_PODS` has the label of its pods."""
     port: int
 
 
 ADDRESSES = (
-    AddressSetting("DATABASE_URL", frozenset(Role), POSTGRES, 5432),
-    AddressSetting("REDIS_ADDRESS", frozenset(SERVING), REDIS, 6379),
+    AddressSetting("DATABASE_URL", frozenset(Role), POSTGRES, DATABASE_PORT),
+    AddressSetting("REDIS_ADDRESS", frozenset(SERVING), REDIS, REDIS_PORT),
 )
 """All of them. OTLP_ENDPOINT joins once tracing is built."""
 
@@ -74,7 +82,7 @@ def base_settings() -> dict[str, str]:
 
 def environment_settings(common: Common, environment: Environment) -> dict[str, str]:
     """What an overlay adds."""
-    redis = f"{REDIS}.{common.namespaces.dispatchd}.svc:6379"
+    redis = f"{REDIS}.{common.namespaces.dispatchd}.svc:{REDIS_PORT}"
     settings = {
         "APP_ENV": environment.app_env,
         "LEASE_DURATION": environment.lease_duration,

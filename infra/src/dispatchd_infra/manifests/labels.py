@@ -11,8 +11,11 @@ PART_OF = "app.kubernetes.io/part-of"
 APPLICATION = "dispatchd"
 
 POSTGRES = "postgres"
-"""Name of the database's cluster or stateful set, and label of its pods."""
+"""Name of the database's cluster or stateful set."""
 REDIS = "redis"
+
+SERVER_PODS = {POSTGRES: {"cnpg.io/cluster": POSTGRES}, REDIS: {NAME: REDIS}}
+"""The label that the pods of a datastore have. That of Postgres is the one that CloudNativePG gives to its pods."""
 
 CLIENTS = {"dispatchd/clients": "true"}
 """Namespaces with this label may reach the control-plane and the worker-gateway."""
@@ -30,6 +33,11 @@ def labels(name: str) -> dict[str, str]:
 def selector(name: str) -> LabelSelectorArgs:
     """What finds the pods of a part. It can't be changed on a Deployment that exists."""
     return LabelSelectorArgs(match_labels={NAME: name})
+
+
+def server_selector(server: str) -> LabelSelectorArgs:
+    """What finds the pods of a datastore."""
+    return LabelSelectorArgs(match_labels=SERVER_PODS[server])
 
 
 def metadata(

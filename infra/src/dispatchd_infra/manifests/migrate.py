@@ -15,7 +15,7 @@ from dispatchd_infra.manifests.waves import Wave
 from dispatchd_infra.objects import Object, object_of
 from dispatchd_infra.settings import Capacity, Common
 
-_CAPACITY = Capacity(cpu="100m", memory="256Mi")
+CAPACITY = Capacity(cpu="100m", memory="256Mi")
 _DEADLINE_S = 1800
 _RETRIES = 3
 
@@ -35,7 +35,7 @@ def _job(common: Common) -> Object:
     role = Role.MIGRATE
     migrate = container(common, role, "migrate", ["migrate"])
     apply = container(common, role, "region-apply", ["region", "apply"])
-    migrate.resources = apply.resources = resources(_CAPACITY)
+    migrate.resources = apply.resources = resources(CAPACITY)
     pod = pod_spec(role, [apply], init_containers=[migrate])
     pod.restart_policy = "Never"
     return object_of(

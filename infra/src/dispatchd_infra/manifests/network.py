@@ -21,7 +21,7 @@ from pulumi_kubernetes.networking.v1 import (
 )
 
 from dispatchd_infra.manifests.configuration import ADDRESSES, AddressSetting
-from dispatchd_infra.manifests.labels import APPLICATION, CLIENTS, NAME, metadata, selector
+from dispatchd_infra.manifests.labels import APPLICATION, CLIENTS, NAME, metadata, selector, server_selector
 from dispatchd_infra.manifests.roles import CALLED, LISTENERS, SERVING, Role
 from dispatchd_infra.manifests.waves import Wave
 from dispatchd_infra.objects import Object, object_of
@@ -47,7 +47,7 @@ def clients_outside(networks: Sequence[IPv4Network | IPv6Network]) -> Object:
         ingress=[
             NetworkPolicyIngressRuleArgs(
                 from_=[NetworkPolicyPeerArgs(ip_block=IPBlockArgs(cidr=str(network))) for network in networks],
-                ports=_tcp(ports),
+                ports=tcp(ports),
             )
         ],
     )
@@ -63,7 +63,7 @@ def prometheus(namespace: str) -> list[Object]:
             ingress=[
                 NetworkPolicyIngressRuleArgs(
                     from_=[_namespace({NAMESPACE_NAME: namespace})],
-                    ports=_tcp([listener.port for listener in LISTENERS[role] if not listener.for_clients]),
+                    ports=tcp([listener.port for listener in LISTENERS[role] if not listener.for_clients]),
                 )
             ],
         )
@@ -114,10 +114,10 @@ def _dns() -> Object:
 def _of_role(role: Role) -> Object:
     """A role's ways: from the namespaces of clients, and to the servers whose addresses it reads."""
     ports = _client_ports(role)
-    ingress = [NetworkPolicyIngressRuleArgs(from_=[_namespace(CLIENTS)], ports=_tcp(ports))] if ports else None
+    ingress = [NetworkPolicyIngressRuleArgs(from_=[_namespace(CLIENTS)], ports=tcp(ports))] if ports else None
     egress = [
         NetworkPolicyEgressRuleArgs(
-            to=[NetworkPolicyPeerArgs(pod_selector=selector(setting.server))], ports=_tcp([setting.port])
+            to=[NetworkPolicyPeerArgs(pod_selector=server_selector(setting.server))], ports=tcp([setting.port])
         )
         for setting in ADDRESSES
         if role in setting.roles
@@ -128,9 +128,9 @@ def _of_role(role: Role) -> Object:
 def _of_server(setting: AddressSetting) -> Object:
     """The other end of those ways."""
     rule = NetworkPolicyIngressRuleArgs(
-        from_=[NetworkPolicyPeerArgs(pod_selector=_any_of(sorted(setting.roles)))], ports=_tcp([setting.port])
+        from_=[NetworkPolicyPeerArgs(pod_selector=_any_of(sorted(setting.roles)))], ports=tcp([setting.port])
     )
-    return policy(setting.server, setting.server, selector(setting.server), ingress=[rule])
+    return policy(setting.server, setting.server, server_selector(setting.server), ingress=[rule])
 
 
 def _client_ports(role: Role) -> list[int]:
@@ -147,5 +147,6 @@ def _namespace(match: dict[str, str]) -> NetworkPolicyPeerArgs:
     return NetworkPolicyPeerArgs(namespace_selector=LabelSelectorArgs(match_labels=match))
 
 
-def _tcp(ports: Sequence[int]) -> list[NetworkPolicyPortArgs]:
+def tcp(ports: Sequence[int]) -> list[NetworkPolicyPortArgs]:
+    """Ports, as a rule names them."""
     return [NetworkPolicyPortArgs(protocol="TCP", port=port) for port in ports]

@@ -50,8 +50,9 @@ GRACE_PERIOD_S = PRE_STOP_S + SHUTDOWN_TIMEOUT_S + STOP_MARGIN_S + 10
 
 _PLACES = ("topology.kubernetes.io/zone", "kubernetes.io/hostname")
 
-_ARCHIVE_TIMEOUT_S = 300
-PROGRESS_DEADLINE_S = 4 * _ARCHIVE_TIMEOUT_S
+ARCHIVE_TIMEOUT_S = 300
+"""A file of the write-ahead log is archived at least this often while there is something in it."""
+PROGRESS_DEADLINE_S = 4 * ARCHIVE_TIMEOUT_S
 """In the passive region new pods wait until a new schema has come with the write-ahead log: some archive timeouts."""
 
 
@@ -126,13 +127,7 @@ def pod_spec(
         automount_service_account_token=False,
         enable_service_links=False,
         priority_class_name=ROLE_PRIORITY,
-        security_context=PodSecurityContextArgs(
-            run_as_non_root=True,
-            run_as_user=USER,
-            run_as_group=USER,
-            fs_group=USER,
-            seccomp_profile=SeccompProfileArgs(type="RuntimeDefault"),
-        ),
+        security_context=restricted_pod(USER),
         volumes=[VolumeArgs(name="tmp", empty_dir=EmptyDirVolumeSourceArgs(size_limit="64Mi"))],
         init_containers=init_containers,
         containers=containers,
@@ -148,12 +143,28 @@ def container(common: Common, role: Role, name: str, args: list[str]) -> Contain
         args=args,
         env=env(role),
         env_from=env_from(),
-        security_context=SecurityContextArgs(
-            allow_privilege_escalation=False,
-            read_only_root_filesystem=True,
-            capabilities=CapabilitiesArgs(drop=["ALL"]),
-        ),
+        security_context=restricted_container(),
         volume_mounts=[VolumeMountArgs(name="tmp", mount_path="/tmp")],
+    )
+
+
+def restricted_pod(user: int) -> PodSecurityContextArgs:
+    """What Pod Security calls restricted: a user without rights, who owns the pod's volumes as a group."""
+    return PodSecurityContextArgs(
+        run_as_non_root=True,
+        run_as_user=user,
+        run_as_group=user,
+        fs_group=user,
+        seccomp_profile=SeccompProfileArgs(type="RuntimeDefault"),
+    )
+
+
+def restricted_container() -> SecurityContextArgs:
+    """A container that gains no rights, and writes to its volumes alone."""
+    return SecurityContextArgs(
+        allow_privilege_escalation=False,
+        read_only_root_filesystem=True,
+        capabilities=CapabilitiesArgs(drop=["ALL"]),
     )
 
 
