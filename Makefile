@@ -41,7 +41,7 @@ faults: setup ## Kill, stop and cut off real processes: all singles, all pairs, 
 fuzz: setup ## Send 100,000 hostile messages to real processes, without tokens and with; [SEED=…]
 	PYTHONPATH=tests $(BIN)/python -m fuzz.run $(if $(SEED),--seed $(SEED))
 
-test: setup fmt-check lint types layers proto-check unit singles hostile ## Check formatting, lint, types, layers and the contract, then run all tests
+test: setup fmt-check lint types infra-types layers proto-check render-check unit infra-unit singles hostile ## Check formatting, lint, types, layers, the contract and gitops/, then run all tests
 
 fmt: setup ## Format the code and sort the imports
 	$(BIN)/ruff check --quiet --select I --fix .
