@@ -1,14 +1,16 @@
 """`dispatchd region` and `dispatchd migrate` as an operator or a deployment runs them."""
 
 import json
+import re
 from collections.abc import AsyncIterator
-from datetime import datetime
+from datetime import datetime, timedelta
 
 import asyncpg
 import pytest
 
 from command_line import CommandLine
 from dispatchd.entrypoints.embedded import EmbeddedPostgres
+from stores import insert, new_job, open_stores, register, sql
 
 UNREACHABLE = "postgresql://app:secret@127.0.0.1:1/dispatchd"
 
@@ -25,15 +27,59 @@ async def session(database_url: str) -> AsyncIterator["asyncpg.Connection[asyncp
     connection.terminate()
 
 
-async def test_status_shows_the_row(dispatchd: CommandLine) -> None:
-    text = await dispatchd("region", "status")
+async def test_status_shows_the_row_and_whose_database_it_is(dispatchd: CommandLine) -> None:
+    text = await dispatchd("region", "status", environ={"REGION": "eu-2"})
     assert text.exit_code == 0
-    lines = text.stdout.splitlines()
-    assert lines[:3] == ["primary  local", "epoch    1", "mode     active"]
-    assert lines[3].startswith("since    20")
+    shown = dict(re.split(r" {2,}", line, maxsplit=1) for line in text.stdout.splitlines())
+    assert shown.pop("database").startswith("primary, at ")
+    assert all(shown.pop(name).startswith("20") for name in ("read at", "since"))
+    assert shown == {
+        "region": "eu-2",
+        "primary": "local",
+        "epoch": "1",
+        "mode": "active",
+        "in flight": "0 executions",
+        "last lease": "none runs",
+    }
     document = await dispatchd.json("region", "status")
-    assert datetime.fromisoformat(document.pop("changed_at")).tzinfo is not None
-    assert document == {"primary_region": "local", "epoch": 1, "mode": "active"}
+    changed_at, read_at = (datetime.fromisoformat(document.pop(name)) for name in ("changed_at", "read_at"))
+    assert changed_at.tzinfo is not None
+    assert changed_at < read_at
+    assert re.fullmatch(r"[0-9A-F]+/[0-9A-F]+", document.pop("wal_position"))
+    assert document == {
+        "region": "local",
+        "database": "primary",
+        "primary_region": "local",
+        "epoch": 1,
+        "mode": "active",
+        "in_flight": 0,
+        "latest_lease_end": None,
+    }
+
+
+async def test_status_counts_what_workers_hold_and_shows_the_last_lease_that_runs(
+    dispatchd: CommandLine, database_url: str
+) -> None:
+    async with open_stores(database_url) as stores:
+        await insert(stores, *(new_job() for _ in range(4)))
+        first, second = (
+            await register(stores, "worker-1"),
+            await register(stores, "worker-2", lease=timedelta(hours=2.5)),
+        )
+        ended, *_ = await first.claim(2)
+        await second.claim(1)
+        await first.complete(ended.execution_id)
+    document = await dispatchd.json("region", "status")
+    left = datetime.fromisoformat(document["latest_lease_end"]) - datetime.fromisoformat(document["read_at"])
+    assert document["in_flight"] == 2
+    assert timedelta(hours=2) < left < timedelta(hours=2.5)
+    text = await dispatchd("region", "status")
+    assert "in flight   2 executions\n" in text.stdout
+    assert re.search(r"^last lease  ends 20.* UTC \(in 2h \d+m\)$", text.stdout, re.MULTILINE)
+    async with sql(database_url) as session:
+        await session.execute("update worker_sessions set lease_expires_at = now() - interval '1 second'")
+    document = await dispatchd.json("region", "status")
+    assert (document["in_flight"], document["latest_lease_end"]) == (2, None)
 
 
 async def test_a_planned_switch(dispatchd: CommandLine) -> None:
@@ -54,8 +100,21 @@ async def test_a_planned_switch(dispatchd: CommandLine) -> None:
     }
 
 
+async def test_a_drain_can_be_given_up(dispatchd: CommandLine) -> None:
+    undo = ("region", "drain", "--undo", "--expect-epoch", "1")
+    nothing = await dispatchd(*undo)
+    assert nothing.stdout == "nothing to do, the region is not draining: primary local, epoch 1, active\n"
+    await dispatchd("region", "drain", "--expect-epoch", "1")
+    undone = await dispatchd(*undo)
+    assert (undone.exit_code, undone.stdout) == (0, "done: primary local, epoch 1, active\n")
+    assert (await dispatchd.json("region", "status"))["mode"] == "active"
+    pointless = await dispatchd(*undo, "--terminate")
+    assert pointless.exit_code == 2
+    assert "--undo waits for no transaction" in pointless.stderr
+
+
 async def test_another_epoch_fails_with_a_line_that_names_the_row(dispatchd: CommandLine) -> None:
-    for command in (("set", "eu-2"), ("drain",)):
+    for command in (("set", "eu-2"), ("drain",), ("drain", "--undo")):
         result = await dispatchd("region", *command, "--expect-epoch", "7")
         assert result.exit_code == 1
         assert result.stderr == (

@@ -35,6 +35,7 @@ from dispatchd.application.region_switch import (
     RegionSwitchRefused,
     StillBlocked,
     SwitchOvertaken,
+    WrittenRow,
 )
 from dispatchd.application.region_watch import RegionWatch
 from dispatchd.application.submit_jobs import SubmitJobs
@@ -76,7 +77,7 @@ class Operator:
         )
 
     async def value(self) -> tuple[str, int, RegionMode]:
-        return value_of(await self().status())
+        return value_of((await PostgresRegionSwitchStore(self.database).read()).row)
 
 
 class QuickClock:
@@ -162,6 +163,54 @@ async def test_drain_leaves_the_epoch_and_a_set_ends_it(operator: Operator) -> N
     assert value_of((await operator().set_primary("eu-2", 1)).row) == ("eu-2", 2, RegionMode.ACTIVE)
 
 
+async def test_a_drain_that_is_undone_leaves_the_primary_and_the_epoch(operator: Operator) -> None:
+    await operator().set_primary("eu-2", 1)
+    await operator().drain(2)
+    done = await operator().undo_drain(2)
+    assert done.outcome is Outcome.CHANGED
+    assert value_of(done.row) == await operator.value() == ("eu-2", 2, RegionMode.ACTIVE)
+    assert (await operator().undo_drain(2)).outcome is Outcome.UNCHANGED
+
+
+async def test_an_undo_waits_for_nobody_and_needs_no_privilege_for_that(
+    operator: Operator, connect: Connect, role_url: Callable[[str], Awaitable[str]]
+) -> None:
+    await operator().drain(1)
+    session = await connect()
+    await session.execute("begin; select pg_current_xact_id()")
+    async with operator_at(await role_url("")) as blind:
+        assert (await blind().undo_drain(1)).outcome is Outcome.CHANGED
+
+
+async def test_an_undo_that_comes_after_the_switch_changes_nothing(operator: Operator) -> None:
+    await operator().drain(1)
+    await operator().set_primary("eu-2", 1)
+    await operator().drain(2)
+    with pytest.raises(RegionSwitchRefused, match=r"has epoch 2 .*'eu-2', draining.*, not 1"):
+        await operator().undo_drain(1)
+    assert await operator.value() == ("eu-2", 2, RegionMode.DRAINING)
+
+
+@pytest.mark.parametrize("command", ["drain", "undo_drain"])
+async def test_an_expectation_that_comes_true_too_late_does_not_bring_the_old_primary_back(
+    operator: Operator, monkeypatch: pytest.MonkeyPatch, command: str
+) -> None:
+    """Somebody switches, and drains, just when the row has been read under its earlier epoch."""
+    read = PostgresRegionSwitchStore.read
+
+    async def read_and_be_overtaken(store: PostgresRegionSwitchStore) -> WrittenRow:
+        found = await read(store)
+        monkeypatch.undo()
+        await operator().set_primary("eu-2", 1)
+        await operator().drain(2)
+        return found
+
+    monkeypatch.setattr(PostgresRegionSwitchStore, "read", read_and_be_overtaken)
+    with pytest.raises(RegionSwitchRefused, match="has epoch 1 "):
+        await getattr(operator(), command)(2)
+    assert await operator.value() == ("eu-2", 2, RegionMode.DRAINING)
+
+
 @pytest.mark.parametrize("expected_epoch", [1, 2, 4])
 async def test_another_epoch_than_the_expected_one_changes_nothing(operator: Operator, expected_epoch: int) -> None:
     await operator().set_primary("eu-2", 1)
@@ -170,6 +219,8 @@ async def test_another_epoch_than_the_expected_one_changes_nothing(operator: Ope
         await operator().set_primary("eu-4", expected_epoch)
     with pytest.raises(RegionSwitchRefused, match="has epoch 3"):
         await operator().drain(expected_epoch)
+    with pytest.raises(RegionSwitchRefused, match="has epoch 3"):
+        await operator().undo_drain(expected_epoch)
     assert await operator.value() == ("eu-3", 3, RegionMode.ACTIVE)
 
 
@@ -239,8 +290,9 @@ async def test_a_read_only_database_is_left_alone(operator: Operator, connect: C
     async with operator_at(database_url) as late:
         done = await late().apply(Deployment("eu-2", "eu-2", 2))
         assert (done.outcome, done.note) == (Outcome.UNCHANGED, "this database is read-only")
-        with pytest.raises(RegionSwitchRefused, match="read-only"):
-            await late().set_primary("eu-2", 1)
+        for attempt in (late().set_primary("eu-2", 1), late().drain(1), late().undo_drain(1)):
+            with pytest.raises(RegionSwitchRefused, match="read-only"):
+                await attempt
         assert await late.value() == ("local", 1, RegionMode.ACTIVE)
 
 
@@ -415,9 +467,9 @@ async def epoch_3(operator: Operator) -> Operator:
 async def test_apply_leaves_a_row_that_agrees(epoch_3: Operator, deployment: Deployment, is_draining: bool) -> None:
     if is_draining:
         await epoch_3().drain(3)
-    before = await epoch_3().status()
+    before = (await epoch_3().status()).row
     assert (await epoch_3().apply(deployment)).outcome is Outcome.UNCHANGED
-    assert await epoch_3().status() == before
+    assert (await epoch_3().status()).row == before
 
 
 @pytest.mark.parametrize("is_draining", [False, True])

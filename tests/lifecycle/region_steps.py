@@ -65,6 +65,18 @@ class RegionSteps(Supplies):
         self.learn_region(everybody=everybody)
         self.tries_everything(self.primary, dead, live, knows=everybody)
 
+    @rule(which=WHICH, everybody=st.booleans())
+    def give_up_the_drain(self, which: int, everybody: bool) -> None:
+        """New work is taken again under the same epoch. Where nothing drains, nothing changes."""
+        dead, live = self.something_to_try(which)
+        region = self.model.region
+        drained, region.mode = region.mode is RegionMode.DRAINING, RegionMode.ACTIVE
+        switched = self.do(region_switch(self.stores).undo_drain(region.epoch))
+        assert switched.outcome is (Outcome.CHANGED if drained else Outcome.UNCHANGED)
+        assert (switched.row.primary_region, switched.row.epoch) == (region.primary, region.epoch)
+        self.learn_region(everybody=everybody)
+        self.tries_everything(self.primary, dead, live, knows=everybody)
+
     @rule(
         which=WHICH,
         to=st.sampled_from(REGIONS),

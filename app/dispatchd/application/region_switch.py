@@ -24,6 +24,7 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Protocol
 
+from dispatchd.application.region_status import RegionStatus
 from dispatchd.domain.region import RegionMode, RegionRow
 
 PATIENCE = timedelta(seconds=30)
@@ -84,6 +85,9 @@ class RegionSwitchStore(Protocol):
 
     async def access(self) -> RegionAccess:
         """What this role may do here."""
+
+    async def status(self) -> RegionStatus:
+        """The row and the state of the database, of one moment. Changes nothing, and works on a replica."""
 
     async def read(self) -> WrittenRow:
         """The row."""
@@ -202,9 +206,9 @@ class RegionSwitch:
         self._sleep = sleep
         self._clock = clock
 
-    async def status(self) -> RegionRow:
-        """The row."""
-        return (await self._store.read()).row
+    async def status(self) -> RegionStatus:
+        """The row and the state of the database."""
+        return await self._store.status()
 
     async def drain(self, expected_epoch: int) -> Switched:
         """Refuses new work in the primary region. Done once no submit or claim from before is open.
@@ -212,8 +216,22 @@ class RegionSwitch:
         Raises RegionSwitchRefused, StillBlocked, SwitchOvertaken.
         """
         await self._check_access()
-        row = (await self._store.read()).row
+        row = await self._row_of(expected_epoch)
         return await self._switch(row.primary_region, expected_epoch, RegionMode.DRAINING, expected_epoch)
+
+    async def undo_drain(self, expected_epoch: int) -> Switched:
+        """Takes new work in the primary region again, under the same epoch.
+
+        Done at once: what began while the region drained only refused work. Raises RegionSwitchRefused.
+        """
+        _check_takes_writes(await self._store.access())
+        row = await self._row_of(expected_epoch)
+        if row.mode is RegionMode.ACTIVE:
+            return Switched(row, Outcome.UNCHANGED, "the region is not draining")
+        changed = await self._store.change(row.primary_region, expected_epoch, RegionMode.ACTIVE, expected_epoch)
+        if changed is None:
+            raise RegionSwitchRefused(_why_not_expected((await self._store.read()).row, expected_epoch))
+        return Switched(changed.row, Outcome.CHANGED)
 
     async def set_primary(self, primary_region: str, expected_epoch: int) -> Switched:
         """Makes a region the primary under the next epoch. Done once nothing written under the old row is open.
@@ -239,6 +257,13 @@ class RegionSwitch:
             raise RegionSwitchRefused(why)
         await self._check_access()
         return await self._switch(deployment.primary_region, row.epoch + 1, RegionMode.ACTIVE, row.epoch)
+
+    async def _row_of(self, expected_epoch: int) -> RegionRow:
+        """The row, whose primary stays the same as long as its epoch does. Raises RegionSwitchRefused."""
+        row = (await self._store.read()).row
+        if row.epoch != expected_epoch:
+            raise RegionSwitchRefused(_why_not_expected(row, expected_epoch))
+        return row
 
     async def _finish_earlier(self, written: WrittenRow, deployment: Deployment, access: RegionAccess) -> Switched:
         """The row agrees. An earlier run of the same deployment may have set it and not have waited to the end."""
@@ -270,10 +295,7 @@ class RegionSwitch:
 
     async def _check_access(self) -> None:
         access = await self._store.access()
-        if access.is_read_only:
-            raise RegionSwitchRefused(
-                "this database is read-only, perhaps a replica: set DATABASE_URL to the server that takes writes"
-            )
+        _check_takes_writes(access)
         if not access.sees_activity:
             raise RegionSwitchRefused(
                 f"the role {access.role} can't see which transactions are open, so it could not tell when a switch is "
@@ -312,6 +334,13 @@ class RegionSwitch:
                 await self._store.terminate(transaction)
             except TerminationRefused as exc:
                 raise StillBlocked(row, blockers, waited, str(exc)) from exc
+
+
+def _check_takes_writes(access: RegionAccess) -> None:
+    if access.is_read_only:
+        raise RegionSwitchRefused(
+            "this database is read-only, perhaps a replica: set DATABASE_URL to the server that takes writes"
+        )
 
 
 def why_not_to_apply(deployment: Deployment, row: RegionRow) -> str | None:

@@ -37,6 +37,8 @@ def region() -> None:
       dispatchd region status
       dispatchd region drain --expect-epoch 7    new work is refused, what runs ends
       dispatchd region set B --expect-epoch 7    B is the primary, under epoch 8
+
+    Before the last step the switch can be given up: `drain --undo` takes new work again, under the same epoch.
     """
 
 
@@ -67,28 +69,47 @@ def _waiting_options(command: CommandT) -> CommandT:
 @region.command(epilog="Example: dispatchd region status --json")
 @as_json
 def status(as_json: bool) -> None:
-    """Show the primary, its epoch and mode."""
+    """Show the primary, and how far this database is.
+
+    It shows the row (primary, epoch, mode), the REGION of this process, and of the database in DATABASE_URL: whether it
+    is a primary or a replica, its position in the write-ahead log, how many executions workers hold, and when the last
+    lease ends that runs now. All of this is of one moment, nothing is changed, and a replica answers it too.
+
+    A planned switch compares the two regions: all that a primary shows here was written at or before its position, so
+    that a replica at that position, or farther, has all of it.
+    """
     from dispatchd.application.region_switch import RegionSwitchRefused
     from dispatchd.cli import region_report
+    from dispatchd.entrypoints.settings import load_database_settings
 
     try:
         with database_failures():
-            row = asyncio.run(_with_switch(lambda switch: switch.status()))
+            name = load_database_settings(os.environ).region
+            found = asyncio.run(_with_switch(lambda switch: switch.status()))
     except RegionSwitchRefused as exc:
         raise CommandFailed(str(exc)) from exc
-    click.echo(json.dumps(region_report.row_shape(row)) if as_json else region_report.row_text(row))
+    shape, text = region_report.status_shape, region_report.status_text
+    click.echo(json.dumps(shape(name, found)) if as_json else text(name, found))
 
 
 @region.command(epilog=f"Example: dispatchd region drain --expect-epoch 7\n\n{EXIT_CODES}")
 @_expect_epoch
+@click.option("--undo", is_flag=True, help="Give the switch up: take new work again, under the same epoch.")
 @_waiting_options
 @as_json
-def drain(expect_epoch: int, patience: timedelta, terminate: bool, as_json: bool) -> None:
+def drain(expect_epoch: int, undo: bool, patience: timedelta, terminate: bool, as_json: bool) -> None:
     """Begin a planned switch: refuse new work.
 
     Submits and claims are refused from now on; results, renewals and cancels go in. It is done once every transaction
     has ended that began before. The role in DATABASE_URL needs pg_read_all_stats.
+
+    With --undo the region is active again, as before the drain. There is nothing to wait for then.
     """
+    if undo:
+        if terminate:
+            raise click.UsageError("--undo waits for no transaction, so there is none for --terminate to end")
+        _run(lambda switch: switch.undo_drain(expect_epoch), patience, terminate, as_json)
+        return
     _run(lambda switch: switch.drain(expect_epoch), patience, terminate, as_json)
 
 

@@ -1,7 +1,8 @@
-"""What `dispatchd region` shows: the row, what is waited for, and what is in the way."""
+"""What `dispatchd region` shows: the status, what is waited for, and what is in the way."""
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 
+from dispatchd.application.region_status import RegionStatus
 from dispatchd.application.region_switch import Blockers, Outcome, StillBlocked, Switched
 from dispatchd.cli.words import age_in_words, counted, duration_in_words, on_one_line, time_in_words
 from dispatchd.domain.region import RegionRow
@@ -9,14 +10,38 @@ from dispatchd.domain.region import RegionRow
 _SHOWN = 5
 
 
-def row_text(row: RegionRow) -> str:
+def status_text(region: str, status: RegionStatus) -> str:
+    """A table of two columns; `region` is REGION of this process. Ages are by the database's clock."""
+    row, lease_end = status.row, status.latest_lease_end
+
+    def moment(time: datetime) -> str:
+        return f"{time_in_words(time)} ({age_in_words(time, now=status.read_at)})"
+
     lines = (
+        ("region", region),
+        ("database", f"{status.database}, at {status.wal_position}"),
+        ("read at", time_in_words(status.read_at)),
         ("primary", row.primary_region),
         ("epoch", str(row.epoch)),
         ("mode", row.mode.value),
-        ("since", f"{time_in_words(row.changed_at)} ({age_in_words(row.changed_at)})"),
+        ("since", moment(row.changed_at)),
+        ("in flight", counted(status.in_flight, "execution")),
+        ("last lease", "none runs" if lease_end is None else f"ends {moment(lease_end)}"),
     )
-    return "\n".join(f"{name:<8} {value}" for name, value in lines)
+    return "\n".join(f"{name:<11} {value}" for name, value in lines)
+
+
+def status_shape(region: str, status: RegionStatus) -> dict[str, object]:
+    lease_end = status.latest_lease_end
+    return {
+        "region": region,
+        "database": status.database.value,
+        "wal_position": status.wal_position,
+        "read_at": status.read_at.isoformat(),
+        **row_shape(status.row),
+        "in_flight": status.in_flight,
+        "latest_lease_end": None if lease_end is None else lease_end.isoformat(),
+    }
 
 
 def row_shape(row: RegionRow) -> dict[str, object]:

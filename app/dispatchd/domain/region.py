@@ -3,7 +3,9 @@
 ::
 
     primary A, epoch N, ACTIVE ──drain──▶ primary A, epoch N, DRAINING ──set──▶ primary B, epoch N+1, ACTIVE
-              └───────────────────────────────set────────────────────────────────────────▲
+              │          ▲                            │                                  ▲
+              │          └────────drain --undo────────┘                                  │
+              └───────────────────────────────set────────────────────────────────────────┘
 """
 
 from dataclasses import dataclass

@@ -6,6 +6,7 @@ from dispatchd.adapters.postgres.database import Database, Record
 from dispatchd.adapters.postgres.queries import REGION
 from dispatchd.adapters.postgres.recovery import region_row
 from dispatchd.application.ports import BatchRejected
+from dispatchd.application.region_status import DatabaseKind, RegionStatus
 from dispatchd.application.region_switch import (
     OpenTransaction,
     PreparedTransaction,
@@ -31,10 +32,19 @@ class PostgresRegionSwitchStore:
             raise RuntimeError("a select without a table has one row")
         return RegionAccess(row["role"], row["sees_activity"], row["is_read_only"])
 
+    async def status(self) -> RegionStatus:
+        row = await self._there("region_status")
+        return RegionStatus(
+            region_row(row),
+            DatabaseKind.REPLICA if row["is_replica"] else DatabaseKind.PRIMARY,
+            row["wal_position"],
+            row["read_at"],
+            row["in_flight"],
+            row["latest_lease_end"],
+        )
+
     async def read(self) -> WrittenRow:
-        row = await self._row("region_and_its_writer")
-        if row is None:
-            raise RegionSwitchRefused("the region row is missing: run `dispatchd migrate`, which makes it")
+        row = await self._there("region_and_its_writer")
         return WrittenRow(region_row(row), row["written_by"])
 
     async def change(self, primary_region: str, epoch: int, mode: RegionMode, expected_epoch: int) -> WrittenRow | None:
@@ -81,6 +91,12 @@ class PostgresRegionSwitchStore:
                 f"{transaction.user or 'another user'}: grant pg_signal_backend to {role} (only a superuser can end "
                 "the session of a superuser)"
             ) from exc
+
+    async def _there(self, query: str) -> Record:
+        row = await self._row(query)
+        if row is None:
+            raise RegionSwitchRefused("the region row is missing: run `dispatchd migrate`, which makes it")
+        return row
 
     async def _row(self, query: str, **values: object) -> Record | None:
         async with self._database.connection() as connection:

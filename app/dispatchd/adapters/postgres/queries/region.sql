@@ -6,6 +6,26 @@ select r.primary_region, r.epoch, r.mode, r.changed_at from region r;
 -- The row, with the transaction that wrote it: the id stays in the row when it is frozen.
 select r.primary_region, r.epoch, r.mode, r.changed_at, r.xmin::text as written_by from region r;
 
+-- name: region_status
+-- The row, whose database this is and how far it has come, and what workers still hold: one statement, one snapshot. The
+-- position is read later than that snapshot, so that on a primary nothing is counted here that was written after it.
+select
+    r.primary_region,
+    r.epoch,
+    r.mode,
+    r.changed_at,
+    pg_is_in_recovery() as is_replica,
+    (case when pg_is_in_recovery() then pg_last_wal_replay_lsn() else pg_current_wal_lsn() end)::text as wal_position,
+    now() as read_at,
+    (select count(*) from executions e where e.state in ('claimed', 'running')) as in_flight,
+    (
+        select max(s.lease_expires_at)
+        from worker_sessions s
+        where s.ended_at is null
+          and s.lease_expires_at > now()
+    ) as latest_lease_end
+from region r;
+
 -- name: change_region
 -- Compare-and-set on the epoch; no row comes back if the epoch is another one.
 update region
@@ -22,6 +42,10 @@ select
     quote_ident(current_user) as role,
     pg_has_role(current_user, 'pg_read_all_stats', 'usage') as sees_activity,
     pg_is_in_recovery() or current_setting('transaction_read_only')::boolean as is_read_only;
+
+-- name: is_read_only
+-- Whether nothing can be written here: this is a replica, or was made read-only by a setting.
+select pg_is_in_recovery() or current_setting('transaction_read_only')::boolean as is_read_only;
 
 -- name: older_transactions
 -- Transactions of this database, other than this one, that have written something, or hold a snapshot at least as old
