@@ -14,7 +14,9 @@ import asyncpg
 import pytest
 
 from databases import cloned_database
+from dispatchd.adapters.postgres.region_switch import PostgresRegionSwitchStore
 from dispatchd.application.ports import Completion, Offer, ReadyEntry, Renewal
+from dispatchd.application.scheduler.ready_age_meter import BEFORE_ALL
 from dispatchd.domain.errors import JobNotFound
 from dispatchd.domain.ids import ExecutionId, JobId, SessionId
 from dispatchd.domain.job import JobState
@@ -144,6 +146,9 @@ def operations(stores: Stores, url: str, round_number: int) -> "dict[str, tuple[
         "capabilities": (lambda: stores.recovery.ready_capabilities(100), 10),
         "first page": (lambda: stores.recovery.ready_page("email", None, BATCH), BATCH),
         "deep page": (deep_page, BATCH),
+        "oldest ready": (lambda: stores.recovery.oldest_of_each_queue(BEFORE_ALL, BATCH), BATCH),
+        "oldest ready, later": (lambda: stores.recovery.oldest_of_each_queue(("email", 1), BATCH), BATCH),
+        "region status": (PostgresRegionSwitchStore(stores.database).status, HELD),
         "retention, nothing": (
             lambda: stores.recovery.delete_finished(ended_states, timedelta(days=7), BATCH, FENCE),
             1,

@@ -28,6 +28,7 @@ from dispatchd.domain.job import JobState
 from dispatchd.domain.region import RegionFence
 from dispatchd.domain.settlement import Failed, Succeeded
 from dispatchd.domain.worker import Registration, WorkerStatus
+from dispatchd.telemetry.metrics import REGISTRY
 from dispatchd.v1 import dispatchd_pb2 as pb
 from stores import (
     FENCE,
@@ -161,6 +162,17 @@ async def test_what_the_row_refuses_changes_nothing_and_the_rest_goes_in(
         else:
             await operation(fence)
             assert await everything(session) != before, name
+
+
+async def test_the_epochs_of_the_row_and_of_the_environment_are_told_side_by_side(database_url: str) -> None:
+    def told(source: str) -> float | None:
+        return REGISTRY.get_sample_value("dispatchd_region_epoch", {"source": source})
+
+    async with open_stores(database_url, fence=RegionFence("local", 7)) as stores, sql(database_url) as session:
+        assert (told("row"), told("environment")) == (1.0, 7.0)
+        await session.execute("update region set epoch = 7")
+        await stores.region.look()
+        assert (told("row"), told("environment")) == (7.0, 7.0)
 
 
 def all_queries() -> list[Query]:

@@ -369,6 +369,15 @@ class DatabaseClock:
     since_region_change: timedelta
 
 
+@dataclass(frozen=True, slots=True)
+class QueueAge:
+    """How long the oldest ready execution of one capability and priority has been due."""
+
+    capability: str
+    priority: int
+    age: timedelta
+
+
 class RecoveryStore(Protocol):
     """What the scheduler looks for; every batch is bounded."""
 
@@ -395,6 +404,10 @@ class RecoveryStore(Protocol):
 
     async def ready_page(self, capability: str, after: ReadyEntry | None, most: int) -> list[ReadyEntry]:
         """A page of a capability's ready executions in queue order."""
+
+    async def oldest_of_each_queue(self, after: tuple[str, int], most: int) -> list[QueueAge]:
+        """A page of the pairs of capability and priority that have ready executions: by capability, each from its
+        highest priority down."""
 
     async def delete_finished(self, states: Sequence[JobState], keep: timedelta, most: int, fence: RegionFence) -> int:
         """Deletes a batch of ended jobs, bounded in bytes too; returns how many, 0 when there are none."""

@@ -26,6 +26,8 @@ class RegionWatch:
         self._row: RegionRow | None = None
         self._looked_at = 0.0
         self._on_change: list[Callable[[], None]] = []
+        if fence.epoch is not None:
+            metrics.REGION_EPOCH.labels(source="environment").set(fence.epoch)
 
     @property
     def row(self) -> RegionRow:
@@ -75,6 +77,7 @@ class RegionWatch:
         self._row = row
         self._looked_at = time.monotonic()
         metrics.REGION_MUTATING.set(1 if self.may_change else 0)
+        metrics.REGION_EPOCH.labels(source="row").set(row.epoch)
         if changed:
             for callback in self._on_change:
                 callback()

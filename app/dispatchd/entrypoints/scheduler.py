@@ -11,6 +11,7 @@ from dispatchd.adapters.redis.signals import listen
 from dispatchd.application.scheduler.due_queuer import DueQueuer
 from dispatchd.application.scheduler.leadership import Leadership
 from dispatchd.application.scheduler.lease_reaper import LeaseReaper
+from dispatchd.application.scheduler.ready_age_meter import ReadyAgeMeter
 from dispatchd.application.scheduler.ready_queue_repairer import ReadyQueueRepairer
 from dispatchd.application.scheduler.retention import RetentionSweeper
 from dispatchd.application.settler import Settler
@@ -43,6 +44,7 @@ async def serve(settings: Settings, backends: Backends, stop: asyncio.Event) -> 
         last_database_failure=lambda: database.last_failure_at,
     )
     repairer = ReadyQueueRepairer(store, backends.queue, region, leadership)
+    meter = ReadyAgeMeter(store, region, leadership)
     retention = RetentionSweeper(
         store, region, leadership, keep=settings.retention, keep_dead_letters=settings.dead_letter_retention
     )
@@ -58,6 +60,7 @@ async def serve(settings: Settings, backends: Backends, stop: asyncio.Event) -> 
         "due_queuer": due.run,
         "lease_reaper": reaper.run,
         "ready_queue_repairer": repairer.run,
+        "ready_age_meter": meter.run,
         "retention": retention.run,
         "signals": lambda: listen(backends.redis, {backends.signals.due: due_earlier}, due.look_now),
     }

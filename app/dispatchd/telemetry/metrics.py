@@ -4,10 +4,13 @@ Every label takes values from a short list that is known in advance (methods of 
 loops, states), never an id or a text that a caller chose. Hot paths keep the child that `labels(...)` returns.
 """
 
+from collections.abc import Iterator
 from typing import Final
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics
+from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.process_collector import ProcessCollector
+from prometheus_client.registry import Collector
 
 disable_created_metrics()  # type: ignore[no-untyped-call]
 
@@ -18,6 +21,27 @@ _PREFIX = "dispatchd"
 _FAST_SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
 _START_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.015, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 15.0, 60.0, 300.0, 3600.0)
 _BATCH_ITEMS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
+
+
+class SometimesKnown(Collector):
+    """A gauge that has no sample while this process does not know its value, so that no alert takes 0, or what was true
+    once, for an answer."""
+
+    def __init__(self, name: str, meaning: str) -> None:
+        self._name = f"{_PREFIX}_{name}"
+        self._meaning = meaning
+        self._value: float | None = None
+        REGISTRY.register(self)
+
+    def set(self, value: float) -> None:
+        self._value = value
+
+    def clear(self) -> None:
+        """From now on there is no sample."""
+        self._value = None
+
+    def collect(self) -> Iterator[GaugeMetricFamily]:
+        yield GaugeMetricFamily(self._name, self._meaning, self._value)
 
 
 def _counter(name: str, meaning: str, *labels: str) -> Counter:
@@ -84,6 +108,11 @@ START_LATENCY = _histogram(
 
 # Background parts
 LEADER = _gauge("leader", "1 while this scheduler is the leader of its region, else 0.")
+OLDEST_READY_AGE = SometimesKnown(
+    "oldest_ready_age_seconds",
+    "How long the oldest execution that is due has waited for a worker, 0 when none waits. The scheduler that acts in "
+    "the primary region measures it every 15 s; other processes have no sample.",
+)
 LOOP_FAILURES = _counter("loop_failures_total", "Ticks of a background loop that failed.", "loop")
 READY_QUEUE_REPAIRED = _counter(
     "ready_queue_repaired_total", "Executions put back into a ready queue that had lost them."
@@ -94,6 +123,12 @@ READY_QUEUE_REBUILDS = _counter("ready_queue_rebuilds_total", "Times the ready q
 DATABASE_UP = _gauge("database_up", "1 if the last use of Postgres worked, else 0.")
 REDIS_UP = _gauge("redis_up", "1 if the last use of Redis worked, else 0.")
 REGION_MUTATING = _gauge("region_mutating", "1 while this process may change jobs in its region, else 0.")
+REGION_EPOCH = _gauge(
+    "region_epoch",
+    "The region's epoch, by source: row, as this process last saw it, or environment, which is REGION_EPOCH and has no "
+    "sample if that is unset. While they differ this process changes nothing.",
+    "source",
+)
 LOG_LINES_DROPPED = _counter(
     "log_lines_dropped_total", "Log lines lost because standard error did not take them quickly enough."
 )

@@ -6,7 +6,7 @@ from datetime import timedelta
 from dispatchd.adapters.postgres.database import Database, Record
 from dispatchd.adapters.postgres.queries import RECOVER, REGION, RETENTION
 from dispatchd.adapters.postgres.rows import fence_values, microseconds
-from dispatchd.application.ports import DatabaseClock, ReadyEntry
+from dispatchd.application.ports import DatabaseClock, QueueAge, ReadyEntry
 from dispatchd.domain.ids import ExecutionId, SessionId
 from dispatchd.domain.job import JobState
 from dispatchd.domain.region import RegionFence, RegionMode, RegionRow
@@ -70,6 +70,13 @@ class PostgresRecoveryStore:
                 most=most,
             )
         return [_entry(row) for row in rows]
+
+    async def oldest_of_each_queue(self, after: tuple[str, int], most: int) -> list[QueueAge]:
+        async with self._database.connection() as connection:
+            rows = await connection.rows(
+                RECOVER["oldest_of_each_queue"], after_capability=after[0], after_priority=after[1], most=most
+            )
+        return [QueueAge(row["capability"], row["priority"], timedelta(seconds=row["age_s"])) for row in rows]
 
     async def delete_finished(self, states: Sequence[JobState], keep: timedelta, most: int, fence: RegionFence) -> int:
         async with self._database.transaction() as connection:

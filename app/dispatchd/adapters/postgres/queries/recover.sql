@@ -131,6 +131,42 @@ from (
 order by r.priority desc, r.due_at, r.execution_id
 limit :most::integer;
 
+-- name: oldest_of_each_queue
+-- The age of the oldest ready execution of each capability and priority, a page of such pairs after a given one. Within
+-- a pair the index is in the order of the due times, so that each pair costs two descents, however many wait.
+with recursive pair as (
+    select :after_capability::text as capability, :after_priority::bigint as priority, null::timestamptz as due_at
+    union all
+    select next.capability, next.priority, next.due_at
+    from pair p
+    cross join lateral (
+        (
+            select e.capability, e.priority::bigint as priority, e.due_at
+            from executions e
+            where e.state = 'queued'
+              and e.capability = p.capability
+              and e.priority < p.priority
+            order by e.priority desc, e.due_at
+            limit 1
+        )
+        union all
+        (
+            select e.capability, e.priority::bigint as priority, e.due_at
+            from executions e
+            where e.state = 'queued'
+              and e.capability > p.capability
+            order by e.capability, e.priority desc, e.due_at
+            limit 1
+        )
+        order by capability, priority desc
+        limit 1
+    ) next
+)
+select p.capability, p.priority, extract(epoch from now() - p.due_at)::float8 as age_s
+from pair p
+where p.due_at is not null
+limit :most::integer;
+
 -- name: clock
 -- What the reaper compares: the database's time and start, and the region row's last change, as ages in seconds.
 select
