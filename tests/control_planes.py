@@ -68,7 +68,12 @@ async def control_plane_on(
     async with open_backends(settings) as backends:
         stop = asyncio.Event()
         serving = asyncio.create_task(control_plane.serve(settings, backends, stop))
-        options = [("grpc.max_receive_message_length", 4 * 1024 * 1024)]
+        options = [
+            ("grpc.max_receive_message_length", 4 * 1024 * 1024),
+            # The first try comes before the server listens; the next one would come a second later.
+            ("grpc.initial_reconnect_backoff_ms", 20),
+            ("grpc.min_reconnect_backoff_ms", 20),
+        ]
         address = f"127.0.0.1:{settings.grpc_port}"
         async with (
             grpc.aio.insecure_channel(address, options=options)

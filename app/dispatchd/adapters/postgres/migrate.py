@@ -3,6 +3,9 @@
 A file is `NNNN_name.sql` and opens with `-- oldest code: N`: the oldest schema version a program may have been
 written for and still work after this migration. A program refuses a schema that is older than what it was written
 for, and one whose migrations exclude it; so during a rolling update release N-1 runs on schema N.
+
+A replica gets its schema from its primary, like everything else: there is nothing to migrate there, and a program that
+needs a newer schema ends, and is started again, until the replica has caught up.
 """
 
 import hashlib
@@ -14,7 +17,7 @@ import asyncpg
 
 from dispatchd.adapters.postgres.database import Database, translated
 from dispatchd.adapters.postgres.queries import REGION
-from dispatchd.application.ports import BatchRejected
+from dispatchd.application.ports import BatchRejected, DatabaseUnavailable
 
 _FILE = re.compile(r"(\d{4})_(\w+)\.sql")
 _OLDEST_CODE = re.compile(r"-- oldest code: (\d+)")
@@ -34,6 +37,10 @@ create table if not exists schema_migrations (
 
 class SchemaMismatch(Exception):
     """The schema in the database and this program don't fit; the text names both versions."""
+
+
+class ReadOnlyDatabase(DatabaseUnavailable):
+    """Nothing can be written here, so nothing was applied."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,11 +79,13 @@ async def migrate(database_url: str, *, primary_region: str = "local") -> list[M
     """Applies what is missing, each step in a transaction of its own, and makes the region row if there is none.
 
     Returns the steps it applied. Waits for another process that migrates. Raises SchemaMismatch if a step that
-    was applied reads differently today.
+    was applied reads differently today, and ReadOnlyDatabase, at once, on a database that takes no writes.
     """
     with translated():
         connection = await asyncpg.connect(database_url, timeout=_CONNECT_TIMEOUT_S)
         try:
+            if await connection.fetchval(REGION["is_read_only"].sql):
+                raise ReadOnlyDatabase("this database is read-only: a replica gets its schema from its primary")
             await connection.execute("select pg_advisory_lock($1)", _LOCK)
             await connection.execute(_LEDGER)
             applied = {
@@ -120,14 +129,23 @@ async def check_schema(database: Database) -> None:
     ours = needed_version()
     theirs, oldest_code = await _version_of(database)
     if theirs < ours:
-        raise SchemaMismatch(
-            f"the database has schema version {theirs}, this program needs {ours}: run `dispatchd migrate`"
+        advice = (
+            "it is read-only, so migrate its primary, and start again once it has caught up"
+            if await _is_read_only(database)
+            else "run `dispatchd migrate`"
         )
+        raise SchemaMismatch(f"the database has schema version {theirs}, this program needs {ours}: {advice}")
     if oldest_code > ours:
         raise SchemaMismatch(
             f"the database has schema version {theirs}, which excludes programs written for a version before "
             f"{oldest_code}; this one was written for {ours}: install a newer release"
         )
+
+
+async def _is_read_only(database: Database) -> bool:
+    async with database.connection() as connection:
+        row = await connection.row(REGION["is_read_only"])
+    return row is not None and bool(row["is_read_only"])
 
 
 async def _version_of(database: Database) -> tuple[int, int]:
