@@ -126,7 +126,7 @@ def test_the_way_in_leads_from_this_host_to_the_pods_of_dev() -> None:
         host_port[port["nodePort"]]
         for role in ("control-plane", "worker-gateway")
         for each in dev
-        if each["kind"] == "Service" and each["spec"]["selector"]["app.kubernetes.io/name"] == role
+        if each["kind"] == "Service" and each["spec"]["selector"].get("app.kubernetes.io/name") == role
         for port in each["spec"]["ports"]
         if "nodePort" in port
     )

@@ -7,6 +7,7 @@ import click
 
 from dispatchd_infra.commands.promote_image import promote_image
 from dispatchd_infra.commands.render import render_command
+from dispatchd_infra.commands.render_cluster import render_cluster
 from dispatchd_infra.folder import FolderError
 from dispatchd_infra.git import GitError
 from dispatchd_infra.images import ImageRefused
@@ -41,3 +42,4 @@ def main(ctx: click.Context, infra: Path) -> None:
 
 main.add_command(promote_image)
 main.add_command(render_command)
+main.add_command(render_cluster)

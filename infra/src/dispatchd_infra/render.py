@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from dispatchd_infra.emit import Folder
+from dispatchd_infra.folders.argocd import argocd
 from dispatchd_infra.folders.base import base
 from dispatchd_infra.folders.components import components
 from dispatchd_infra.folders.overlay import overlay
@@ -18,4 +19,4 @@ def folders_of(stack: Stack, common: Common, environment: Environment | None) ->
     """The folders of a stack, from its settings; `base` has none of its own."""
     if environment is None:
         return [base(common), components(common)]
-    return [overlay(common, environment, stack)]
+    return [overlay(common, environment, stack), argocd(common, environment, stack)]

@@ -20,4 +20,9 @@ class Wave(IntEnum):
 
 def in_wave(wave: Wave) -> dict[str, str]:
     """The annotation that puts an object into a wave."""
-    return {ANNOTATION: str(wave.value)}
+    return in_wave_number(wave.value)
+
+
+def in_wave_number(number: int) -> dict[str, str]:
+    """The same for a wave of Argo CD's own objects, which are in waves of their own."""
+    return {ANNOTATION: str(int(number))}
