@@ -1,7 +1,8 @@
 """Two regions with a database each, one of which follows the other, and what deployments say at each step.
 
-A deployment runs `dispatchd migrate` and `dispatchd region apply`, and then starts roles with its settings. Here the
-roles of every earlier deployment run on beside them, unless they were scaled to zero: a rolling update may hang.
+A deployment runs `dispatchd migrate` and `dispatchd region apply`, and then starts roles with its settings. Commands
+and settings are those that `gitops/` has for the production regions; only PRIMARY_REGION and REGION_EPOCH change from
+step to step. The roles of every earlier deployment run on here, unless they were scaled to zero: an update may hang.
 """
 
 import os
@@ -13,24 +14,35 @@ import grpc
 import pytest
 from click.testing import Result
 
+import rendered_regions
 from command_line import CommandLine
 from control_planes import ControlPlane, control_plane_on
 from dispatchd.entrypoints.role_process import RoleProcess
 from dispatchd.entrypoints.settings import Role
 from dispatchd.v1 import dispatchd_pb2 as pb
+from rendered_regions import Settings
 from replicas import ReplicatedPostgres
-
-Settings = dict[str, str]
+from stores import sql
 
 PATIENCE_S = 15.0
 NO_REDIS = "127.0.0.1:1"
-A, B = "prod-region-a", "prod-region-b"
+A, B = rendered_regions.regions()
+"""The primary, and the region that takes over."""
+EPOCH = rendered_regions.epoch()
+OF_THE_REGION = ("REGION", "PRIMARY_REGION", "REGION_EPOCH", "ALLOW_MUTATIONS")
 REFUSALS = grpc.StatusCode.FAILED_PRECONDITION, grpc.StatusCode.UNAVAILABLE
 """By the region row, and by a database that takes no writes."""
 
 
-def settings_of(region: str, primary: str, epoch: int) -> Settings:
-    return {"REGION": region, "PRIMARY_REGION": primary, "REGION_EPOCH": str(epoch)}
+def settings_of(region: str, workload: str, primary: str, epoch: int) -> Settings:
+    """What is rendered, at a step of the switch."""
+    return rendered_regions.settings(region, workload) | {"PRIMARY_REGION": primary, "REGION_EPOCH": str(epoch)}
+
+
+def role_settings(region: str, primary: str, epoch: int) -> Settings:
+    """What of them says who may change jobs; tokens and certificates there are none of here."""
+    found = settings_of(region, "deployment-control-plane", primary, epoch)
+    return {name: found[name] for name in OF_THE_REGION if name in found}
 
 
 @dataclass
@@ -54,14 +66,19 @@ class Region:
 
     async def deploy(self, primary: str, epoch: int) -> Result:
         """What the commit of a region step does here. Returns how it ended; after a failure no role is started."""
-        settings = settings_of(self.name, primary, epoch)
-        for command in (("migrate",), ("region", "apply")):
-            result = await self.command(*command, settings=settings)
+        for command in rendered_regions.hook():
+            result = await self.command(*command, settings=settings_of(self.name, "job-migrate", primary, epoch))
             if result.exit_code != 0:
                 return result
-        if settings not in self.roles:
-            self.roles.append(settings)
+        if (role := role_settings(self.name, primary, epoch)) not in self.roles:
+            self.roles.append(role)
         return result
+
+    async def is_new(self) -> None:
+        """Makes the schema, and the row as it is committed: with an epoch that earlier switches have left."""
+        await self.command("migrate", settings=settings_of(self.name, "job-migrate", A, EPOCH))
+        async with sql(self.postgres.url) as session:
+            await session.execute("update region set epoch = $1", EPOCH)
 
 
 @dataclass
@@ -118,11 +135,12 @@ def regions(tmp_path: Path) -> Iterator[tuple[Region, Region]]:
 
 @pytest.fixture
 async def probes(regions: tuple[Region, Region]) -> Probes:
-    """After the first deployment, with A as the primary under epoch 1."""
+    """After the first deployment, with A as the primary."""
     a, b = regions
-    assert (await a.deploy(A, 1)).exit_code == 0
+    await a.is_new()
+    assert (await a.deploy(A, EPOCH)).exit_code == 0
     await b.postgres.catch_up_with(a.postgres)
-    assert (await b.deploy(A, 1)).exit_code == 0
+    assert (await b.deploy(A, EPOCH)).exit_code == 0
     found = Probes(regions)
     await found.store_jobs(a)
     assert await found.take_work() == await found.change_jobs() == {A}
@@ -137,7 +155,7 @@ async def test_roles_end_while_their_replica_lacks_the_schema_and_work_when_they
     migrated = await b.command("migrate")
     assert (migrated.exit_code, migrated.stderr) == (0, "")
     assert migrated.stdout == "nothing to do: this database is read-only: a replica gets its schema from its primary\n"
-    environ = os.environ | {"DATABASE_URL": b.postgres.url, "REDIS_ADDRESS": redis_address} | settings_of(B, A, 1)
+    environ = os.environ | {"DATABASE_URL": b.postgres.url, "REDIS_ADDRESS": redis_address} | role_settings(B, A, EPOCH)
     written: dict[str, list[str]] = {role: [] for role in Role}
     roles = [
         RoleProcess(
@@ -158,7 +176,7 @@ async def test_roles_end_while_their_replica_lacks_the_schema_and_work_when_they
         assert "the database has schema version 0, this program needs" in text
         assert "it is read-only, so migrate its primary, and start again once it has caught up" in text
         assert "Traceback" not in text
-    assert (await a.deploy(A, 1)).exit_code == 0
+    await a.is_new()
     await b.postgres.catch_up_with(a.postgres)
     for role in roles:
         await role.start()
@@ -181,12 +199,12 @@ async def test_in_a_planned_switch_one_region_at_most_changes_jobs_and_in_the_en
     regions: tuple[Region, Region], probes: Probes, first: str
 ) -> None:
     a, b = regions
-    assert (await a.command("region", "drain", "--expect-epoch", "1")).exit_code == 0
+    assert (await a.command("region", "drain", "--expect-epoch", str(EPOCH))).exit_code == 0
     assert (await probes.take_work(), await probes.change_jobs()) == (set(), {A})
     # It can be given up, and begun again.
-    assert (await a.command("region", "drain", "--undo", "--expect-epoch", "1")).exit_code == 0
+    assert (await a.command("region", "drain", "--undo", "--expect-epoch", str(EPOCH))).exit_code == 0
     assert await probes.take_work() == {A}
-    assert (await a.command("region", "drain", "--expect-epoch", "1")).exit_code == 0
+    assert (await a.command("region", "drain", "--expect-epoch", str(EPOCH))).exit_code == 0
 
     draining = await a.status()
     assert (draining["region"], draining["database"], draining["mode"]) == (A, "primary", "draining")
@@ -204,21 +222,21 @@ async def test_in_a_planned_switch_one_region_at_most_changes_jobs_and_in_the_en
     assert await probes.change_jobs() == set()
     # The commit of before, once more: it agrees with the row.
     for region in regions:
-        assert (await region.deploy(A, 1)).exit_code == 0
+        assert (await region.deploy(A, EPOCH)).exit_code == 0
     assert await probes.change_jobs() == set()
 
     for region in sorted(regions, key=lambda region: region.name != first):
-        assert (await region.deploy(B, 2)).exit_code == 0
+        assert (await region.deploy(B, EPOCH + 1)).exit_code == 0
         changing = await probes.change_jobs()
         assert changing == await probes.take_work()
-        assert changing == ({B} if b.roles[-1]["REGION_EPOCH"] == "2" else set())
+        assert changing == ({B} if b.roles[-1]["REGION_EPOCH"] == str(EPOCH + 1) else set())
     await a.postgres.catch_up_with(b.postgres)
     assert await probes.take_work() == await probes.change_jobs() == {B}
     assert [
         (found["database"], found["primary_region"], found["epoch"]) for found in (await a.status(), await b.status())
     ] == [
-        ("replica", B, 2),
-        ("primary", B, 2),
+        ("replica", B, EPOCH + 1),
+        ("primary", B, EPOCH + 1),
     ]
 
 
@@ -231,15 +249,15 @@ async def test_in_an_unplanned_switch_the_fence_keeps_a_from_changing_jobs_until
     assert await probes.change_jobs() == set()
     await b.postgres.promote()
     assert await probes.change_jobs() == set()
-    assert (await b.deploy(B, 2)).exit_code == 0
+    assert (await b.deploy(B, EPOCH + 1)).exit_code == 0
     assert await probes.take_work() == await probes.change_jobs() == {B}
 
     # A's own row still says that A is the primary, so that a deployment fails before it starts a role.
-    late = await a.deploy(B, 2)
+    late = await a.deploy(B, EPOCH + 1)
     assert late.exit_code == 1
     assert f"only the deployment of region '{B}' itself may set this" in late.stderr
     # And should such a role start all the same, it changes nothing.
-    a.roles = [settings_of(A, B, 2)]
+    a.roles = [role_settings(A, B, EPOCH + 1)]
     assert await probes.take_work() == await probes.change_jobs() == {B}
     # The roles of before would: nothing but the fence stops them.
     a.roles = fenced
@@ -250,7 +268,7 @@ async def test_in_an_unplanned_switch_the_fence_keeps_a_from_changing_jobs_until
     with ReplicatedPostgres(tmp_path / "rebuilt", source=b.postgres) as rebuilt:
         a.postgres = rebuilt
         await rebuilt.catch_up_with(b.postgres)
-        assert (await a.deploy(B, 2)).exit_code == 0
+        assert (await a.deploy(B, EPOCH + 1)).exit_code == 0
         a.roles += fenced
         assert await probes.take_work() == await probes.change_jobs() == {B}
         assert (await a.status())["database"] == "replica"
