@@ -5,6 +5,7 @@ sample at all: a follower would repeat what the leader says, and a passive regio
 claimed long ago in the primary, as far as its database lags behind.
 """
 
+import asyncio
 from datetime import timedelta
 
 from dispatchd.application.loops import every
@@ -15,6 +16,7 @@ from dispatchd.telemetry import metrics
 
 LOOK_EVERY = timedelta(seconds=15)
 PAGE = 1_000
+_PAUSE_S = 0.05
 BEFORE_ALL = ("", 2**31)
 """Sorts before every capability and priority."""
 
@@ -49,7 +51,10 @@ class ReadyAgeMeter:
         next_due = await self._store.next_due()
         oldest = timedelta(0) if next_due is None else max(-next_due, timedelta(0))
         after = BEFORE_ALL
-        while page := await self._store.oldest_of_each_queue(after, self._page):
-            oldest = max(oldest, *(queue.age for queue in page))
+        while True:
+            page = await self._store.oldest_of_each_queue(after, self._page)
+            oldest = max([oldest, *(queue.age for queue in page)])
+            if len(page) < self._page:
+                return oldest
             after = page[-1].capability, page[-1].priority
-        return oldest
+            await asyncio.sleep(_PAUSE_S)
