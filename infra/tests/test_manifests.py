@@ -7,7 +7,7 @@ import pytest
 
 from dispatchd_infra.manifests import configuration, control_plane, migrate, network, pods, scheduler, security
 from dispatchd_infra.manifests.configuration import ADDRESSES
-from dispatchd_infra.manifests.labels import NAME
+from dispatchd_infra.manifests.labels import NAME, SERVER_PODS
 from dispatchd_infra.manifests.roles import LISTENERS, SERVING, Role
 from dispatchd_infra.objects import Object
 from dispatchd_infra.settings import ENVIRONMENTS, Environment, Stack, read_common, read_environment
@@ -141,10 +141,12 @@ def test_each_role_may_go_only_where_its_settings_lead() -> None:
 
     for role in Role:
         allowed = {
-            (rule["to"][0]["podSelector"]["matchLabels"][NAME], rule["ports"][0]["port"])
+            (*rule["to"][0]["podSelector"]["matchLabels"].items(), rule["ports"][0]["port"])
             for rule in policies[role]["egress"]
         }
-        assert allowed == {(setting.server, setting.port) for setting in ADDRESSES if role in setting.roles}
+        assert allowed == {
+            (*SERVER_PODS[setting.server].items(), setting.port) for setting in ADDRESSES if role in setting.roles
+        }
     assert "ingress" not in policies[Role.MIGRATE]
     assert "ingress" not in policies[Role.SCHEDULER]
 
