@@ -26,7 +26,12 @@ def _program() -> str:
 
 def kustomize(folder: Path) -> list[Object]:
     """The objects that a folder with a kustomization.yaml builds. Raises AssertionError with what kustomize says."""
-    return [document for document in yaml.load_all(_run("kustomize", str(folder)), Loader=_Loader) if document]
+    return documents(_run("kustomize", str(folder)))
+
+
+def documents(text: str) -> list[Object]:
+    """The YAML documents of a text, without empty ones."""
+    return [document for document in yaml.load_all(text, Loader=_Loader) if document]
 
 
 def read_as_kubernetes(file: Path) -> Any:
