@@ -1,0 +1,62 @@
+"""What must hold for everything that is rendered, each as a function that gives a sentence for every breach."""
+
+from policies.differences import environments_differ_only_where_allowed, production_regions_are_equal
+from policies.existing import references_exist
+from policies.pods import (
+    containers_are_bounded,
+    images_are_pinned,
+    pods_are_restricted,
+    pods_have_a_priority_and_are_spread,
+    probes_find_what_a_restart_can_mend,
+    rolling_updates_lose_no_pod,
+)
+from policies.ports import ports_match
+from policies.projects import (
+    applications_stay_in_their_project,
+    cluster_kinds_are_listed_by_hand,
+    custom_resources_wait_for_their_kind,
+    syncs_repair_and_retry,
+    the_project_allows_exactly_what_is_rendered,
+)
+from policies.scaling import (
+    disruption_budgets_let_one_pod_go,
+    only_scaled_workloads_omit_replicas,
+    scaling_bounds_leave_room,
+    schedulers_are_never_scaled,
+)
+from policies.secrets import mutations_are_never_allowed_by_hand, no_secret_is_rendered
+from policies.selectors import selectors_match
+from policies.waves import (
+    generated_config_maps_come_first,
+    nothing_needs_a_later_wave,
+    the_schema_comes_between_datastores_and_roles,
+)
+from rendered import Policy
+
+POLICIES: tuple[Policy, ...] = (
+    applications_stay_in_their_project,
+    cluster_kinds_are_listed_by_hand,
+    containers_are_bounded,
+    custom_resources_wait_for_their_kind,
+    disruption_budgets_let_one_pod_go,
+    environments_differ_only_where_allowed,
+    generated_config_maps_come_first,
+    images_are_pinned,
+    mutations_are_never_allowed_by_hand,
+    no_secret_is_rendered,
+    nothing_needs_a_later_wave,
+    only_scaled_workloads_omit_replicas,
+    pods_are_restricted,
+    pods_have_a_priority_and_are_spread,
+    ports_match,
+    probes_find_what_a_restart_can_mend,
+    production_regions_are_equal,
+    references_exist,
+    rolling_updates_lose_no_pod,
+    scaling_bounds_leave_room,
+    schedulers_are_never_scaled,
+    selectors_match,
+    syncs_repair_and_retry,
+    the_project_allows_exactly_what_is_rendered,
+    the_schema_comes_between_datastores_and_roles,
+)

@@ -1,0 +1,39 @@
+"""Every name leads to something that exists, and every key that is read is there."""
+
+from collections.abc import Iterator
+
+from dispatchd_infra.objects import Object
+from dispatchd_infra.settings import Stack
+from references import Provided, provisions, references
+from rendered import Rendered, name_of, of_kind
+
+DEV_SECRETS = {
+    "dispatchd-database": frozenset({"DATABASE_URL", "username", "password"}),
+    "dispatchd-redis": frozenset({"REDIS_PASSWORD"}),
+}
+"""What `infra dev-secret` makes."""
+
+# Every namespace has it.
+_DEFAULT_ACCOUNT: Object = {"kind": "ServiceAccount", "metadata": {"name": "default"}}
+
+
+def references_exist(rendered: Rendered) -> Iterator[str]:
+    """ConfigMaps, Secrets and their keys, ServiceAccounts, volumes, stores, issuers, scaling targets, priorities."""
+    for stack, objects in rendered.overlays.items():
+        exists = provisions(
+            [
+                *objects,
+                *of_kind(rendered.argocd[stack], "ClusterSecretStore", "ClusterIssuer"),
+                *of_kind(rendered.cluster[stack], "PriorityClass"),
+                _DEFAULT_ACCOUNT,
+            ]
+        )
+        if stack is Stack.DEV:
+            exists |= {("Secret", name): Provided(_DEFAULT_ACCOUNT, keys) for name, keys in DEV_SECRETS.items()}
+        for reference in references(objects):
+            provided = exists.get((reference.kind, reference.name))
+            what = f"{reference.kind} {reference.name}"
+            if provided is None:
+                yield f"{stack}: {name_of(reference.source)}: there is no {what}"
+            elif reference.key is not None and provided.keys is not None and reference.key not in provided.keys:
+                yield f"{stack}: {name_of(reference.source)}: {what} has no key {reference.key}"
