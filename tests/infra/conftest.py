@@ -1,0 +1,28 @@
+"""What gitops/ builds, for the tests that hold it against dispatchd itself."""
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from infra.objects import ENVIRONMENTS, Objects
+
+GITOPS = Path(__file__).parents[2] / "gitops"
+
+
+@pytest.fixture(scope="session")
+def overlays() -> dict[str, Objects]:
+    """The objects of each environment, as `kubectl kustomize` builds them."""
+    return {name: _build(GITOPS / "overlays" / name) for name in ENVIRONMENTS}
+
+
+def _build(folder: Path) -> Objects:
+    own = Path(sys.executable).parent / "kubectl"
+    kubectl = str(own) if own.exists() else shutil.which("kubectl")
+    assert kubectl is not None, "there is no kubectl: run `make setup`, or put one on PATH"
+    done = subprocess.run([kubectl, "kustomize", str(folder)], capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stderr
+    return [document for document in yaml.safe_load_all(done.stdout) if document]
