@@ -5,16 +5,20 @@ from typing import Any
 
 import click
 
+from dispatchd_infra.commands.check_production import check_production
 from dispatchd_infra.commands.promote_image import promote_image
+from dispatchd_infra.commands.promote_region import promote_region
 from dispatchd_infra.commands.render import render_command
 from dispatchd_infra.commands.render_cluster import render_cluster
 from dispatchd_infra.folder import FolderError
 from dispatchd_infra.git import GitError
 from dispatchd_infra.images import ImageRefused
+from dispatchd_infra.promotion.gates import GateRefused
+from dispatchd_infra.promotion.region_status import StatusRefused
 from dispatchd_infra.region_state import StateRefused
 from dispatchd_infra.settings import SettingsError
 
-REFUSALS = (SettingsError, FolderError, GitError, ImageRefused, StateRefused)
+REFUSALS = (SettingsError, FolderError, GitError, ImageRefused, GateRefused, StatusRefused, StateRefused)
 """What a person can mend; the text says how."""
 
 
@@ -40,6 +44,8 @@ def main(ctx: click.Context, infra: Path) -> None:
     ctx.obj = infra.resolve()
 
 
+main.add_command(check_production)
 main.add_command(promote_image)
+main.add_command(promote_region)
 main.add_command(render_command)
 main.add_command(render_cluster)
