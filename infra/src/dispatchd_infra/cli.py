@@ -6,6 +6,7 @@ from typing import Any
 import click
 
 from dispatchd_infra.commands.check_production import check_production
+from dispatchd_infra.commands.dev_secret import dev_secret
 from dispatchd_infra.commands.promote_image import promote_image
 from dispatchd_infra.commands.promote_region import promote_region
 from dispatchd_infra.commands.render import render_command
@@ -45,6 +46,7 @@ def main(ctx: click.Context, infra: Path) -> None:
 
 
 main.add_command(check_production)
+main.add_command(dev_secret)
 main.add_command(promote_image)
 main.add_command(promote_region)
 main.add_command(render_command)

@@ -6,7 +6,7 @@ from typing import Any, Self
 import yaml
 from pydantic import BaseModel, ConfigDict, model_validator
 
-from dispatchd_infra.settings import SettingsError, Sha256, Stack, checked
+from dispatchd_infra.settings import SettingsError, Sha256, Stack, checked, read_mapping
 
 CLUSTER_KEY = "dispatchd-clusters:cluster"
 
@@ -37,6 +37,13 @@ class Cluster(_Model):
     context: str
     """The context in it. It must also be the current one, so that kubectl and Pulumi mean the same cluster."""
     argocd: Manifest
+
+
+def read_cluster(infra: Path, stack: Stack) -> Cluster:
+    """Reads the settings of one cluster from its stack file, without Pulumi. Raises SettingsError."""
+    path = infra / "clusters" / f"Pulumi.{stack}.yaml"
+    config = read_mapping(path).get("config") or {}
+    return cluster_from(config.get(CLUSTER_KEY), stack, f"clusters/{path.name}")
 
 
 def cluster_from(value: Any, stack: Stack, source: str) -> Cluster:

@@ -260,7 +260,7 @@ class Environment(_Model):
 def read_common(infra: Path) -> Common:
     """Reads `common.yaml` of the folder `infra/`. Raises SettingsError."""
     path = infra / "common.yaml"
-    return checked(Common, _mapping(path), path.name)
+    return checked(Common, read_mapping(path), path.name)
 
 
 def stack_file(infra: Path, stack: Stack) -> Path:
@@ -271,7 +271,7 @@ def stack_file(infra: Path, stack: Stack) -> Path:
 def read_environment(infra: Path, stack: Stack) -> Environment:
     """Reads the settings of one environment from its stack file, without Pulumi. Raises SettingsError."""
     path = stack_file(infra, stack)
-    config = _mapping(path).get("config") or {}
+    config = read_mapping(path).get("config") or {}
     return environment_from(config.get(CONFIG_KEY), stack, path.name)
 
 
@@ -306,7 +306,8 @@ def checked(model: type[ModelT], value: Any, source: str) -> ModelT:
         raise SettingsError("\n".join(lines)) from exc
 
 
-def _mapping(path: Path) -> dict[str, Any]:
+def read_mapping(path: Path) -> dict[str, Any]:
+    """A file of keys and values. Raises SettingsError."""
     try:
         value = yaml.safe_load(path.read_text(encoding="utf-8"))
     except OSError as exc:
