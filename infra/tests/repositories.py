@@ -57,7 +57,9 @@ class Clone:
 
     def run(self, *arguments: str) -> Result:
         """Runs the command `infra` on this clone."""
-        return CliRunner().invoke(main, ["--infra", str(self.root / "infra"), *map(str, arguments)], catch_exceptions=False)
+        return CliRunner().invoke(
+            main, ["--infra", str(self.root / "infra"), *map(str, arguments)], catch_exceptions=False
+        )
 
     def succeed(self, *arguments: str) -> str:
         """Runs the command, which must succeed, and returns what it prints."""

@@ -58,6 +58,12 @@ def test_both_ways_to_begin_have_the_same_database_owner_and_password() -> None:
         }
 
 
+def test_the_roles_may_see_which_transactions_a_switch_has_to_wait_for() -> None:
+    assert _cluster(FIRST, A)["bootstrap"]["initdb"]["postInitApplicationSQL"] == [
+        "grant pg_read_all_stats to dispatchd"
+    ]
+
+
 def test_a_demoted_primary_names_the_other_region_before_that_is_promoted() -> None:
     between = BOTH.with_database(A, role=DatabaseRole.REPLICA)
 

@@ -54,7 +54,7 @@ def objects(common: Common, environment: Environment, stack: Stack) -> list[Obje
     """The database of an environment that has one region: a cluster, its object store and its backups."""
     spec = {
         **_cluster(common, environment, stack, server_name=f"{stack}-1"),
-        "bootstrap": {"initdb": _application()},
+        "bootstrap": {"initdb": _new_database()},
     }
     return [_object_store(environment, stack, is_production=False), _cluster_object(spec), _scheduled_backup()]
 
@@ -69,7 +69,7 @@ def region_objects(
     if own.role is DatabaseRole.ABSENT:
         return []
     bootstrap = {
-        Bootstrap.INITDB: {"initdb": _application()},
+        Bootstrap.INITDB: {"initdb": _new_database()},
         Bootstrap.RECOVERY: {"recovery": {"source": own.source, **_application()}},
     }[own.bootstrap]
     spec = {
@@ -128,6 +128,11 @@ def _cluster(common: Common, environment: Environment, stack: Stack, *, server_n
 def _application() -> dict[str, Any]:
     """The database of the roles and its owner. A replica makes no password, so that both regions have the same one."""
     return {"database": DATABASE, "owner": DATABASE, "secret": {"name": DATABASE_SECRET}}
+
+
+def _new_database() -> dict[str, Any]:
+    """Its owner may see which transactions are open, for which `dispatchd region apply` waits; so may a replica's."""
+    return {**_application(), "postInitApplicationSQL": [f"grant pg_read_all_stats to {DATABASE}"]}
 
 
 def _parameters(environment: Environment) -> dict[str, str]:
