@@ -11,6 +11,7 @@ from dispatchd_infra.commands.promote_image import promote_image
 from dispatchd_infra.commands.promote_region import promote_region
 from dispatchd_infra.commands.render import render_command
 from dispatchd_infra.commands.render_cluster import render_cluster
+from dispatchd_infra.commands.status import status
 from dispatchd_infra.folder import FolderError
 from dispatchd_infra.git import GitError
 from dispatchd_infra.images import ImageRefused
@@ -51,3 +52,4 @@ main.add_command(promote_image)
 main.add_command(promote_region)
 main.add_command(render_command)
 main.add_command(render_cluster)
+main.add_command(status)
