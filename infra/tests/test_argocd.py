@@ -138,6 +138,26 @@ def test_the_secret_store_gives_secrets_to_no_other_namespace(stack: Stack) -> N
     assert _applications(stack)["stores"]["spec"]["source"]["path"] == f"{folder.path}/stores"
 
 
+@pytest.mark.parametrize("stack", OPERATED)
+def test_cert_manager_may_ask_for_the_tokens_of_the_account_that_its_issuer_names(stack: Stack) -> None:
+    files = argocd(COMMON, read_environment(INFRA, stack), stack).files
+    issuer, account, role, binding = (
+        yaml.safe_load(files[f"stores/{name}.yaml"])
+        for name in (
+            "clusterissuer-dispatchd",
+            "serviceaccount-dispatchd-issuer",
+            "role-dispatchd-issuer",
+            "rolebinding-dispatchd-issuer",
+        )
+    )
+
+    named = issuer["spec"]["vault"]["auth"]["kubernetes"]["serviceAccountRef"]["name"]
+    assert (account["metadata"]["name"], account["metadata"]["namespace"]) == (named, "cert-manager")
+    [rule] = role["rules"]
+    assert (rule["resources"], rule["resourceNames"], rule["verbs"]) == (["serviceaccounts/token"], [named], ["create"])
+    assert binding["subjects"] == [{"kind": "ServiceAccount", "name": "cert-manager", "namespace": "cert-manager"}]
+
+
 def test_a_project_without_kinds_allows_all_of_a_namespace_and_none_of_the_cluster() -> None:
     spec = argo.project(COMMON, "some", description="", sources=[], namespaces=["one"])["spec"]
 

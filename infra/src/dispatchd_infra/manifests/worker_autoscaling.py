@@ -4,6 +4,7 @@ It stands in no environment, because workers run in namespaces of their users. T
 kustomization, beside a Deployment `worker`.
 """
 
+from dispatchd_infra.manifests.custom import SKIP_DRY_RUN, SYNC_OPTIONS
 from dispatchd_infra.objects import Object, custom_object
 from dispatchd_infra.settings import Common
 
@@ -37,4 +38,5 @@ def objects(common: Common) -> list[Object]:
         },
         "triggers": [trigger],
     }
-    return [custom_object("keda.sh/v1alpha1", "ScaledObject", TARGET, spec)]
+    annotations = {SYNC_OPTIONS: SKIP_DRY_RUN}
+    return [custom_object("keda.sh/v1alpha1", "ScaledObject", TARGET, spec, annotations=annotations)]
