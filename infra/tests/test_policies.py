@@ -2,7 +2,7 @@
 
 import pytest
 
-from mutations import MUTATIONS, Mutation
+from breaches import BREACHES, Breach
 from policies import POLICIES
 from rendered import Policy, Rendered
 
@@ -12,14 +12,14 @@ def test_the_policy_holds(rendered: Rendered, policy: Policy) -> None:
     assert list(policy(rendered)) == []
 
 
-@pytest.mark.parametrize("mutation", MUTATIONS, ids=str)
-def test_a_breach_is_noticed_by_this_policy_alone(rendered: Rendered, mutation: Mutation) -> None:
+@pytest.mark.parametrize("breach", BREACHES, ids=str)
+def test_a_breach_is_noticed_by_this_policy_alone(rendered: Rendered, breach: Breach) -> None:
     broken = rendered.copy()
-    mutation.breaks(broken)
+    breach.breaks(broken)
 
-    assert broken != rendered, "the mutation changed nothing"
-    assert {policy.__name__ for policy in POLICIES if list(policy(broken))} == {mutation.policy.__name__}
+    assert broken != rendered, "nothing was broken"
+    assert {policy.__name__ for policy in POLICIES if list(policy(broken))} == {breach.policy.__name__}
 
 
-def test_every_policy_has_a_mutation() -> None:
-    assert {mutation.policy for mutation in MUTATIONS} == set(POLICIES)
+def test_there_is_a_breach_for_every_policy() -> None:
+    assert {breach.policy for breach in BREACHES} == set(POLICIES)

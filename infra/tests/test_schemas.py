@@ -9,7 +9,8 @@ import pytest
 
 from dispatchd_infra.objects import Object
 from dispatchd_infra.settings import ENVIRONMENTS, Stack
-from rendered import Rendered
+from kubectl import documents
+from rendered import GITOPS, Rendered
 from schema_checks import SCHEMAS, schema_findings, strict
 
 
@@ -26,6 +27,19 @@ def test_everything_that_argo_cd_reads_fits_the_schema_of_its_kind(rendered: Ren
 @pytest.mark.parametrize("stack", ENVIRONMENTS)
 def test_everything_that_a_cluster_is_given_fits_the_schema_of_its_kind(rendered: Rendered, stack: Stack) -> None:
     assert [finding for each in rendered.cluster[stack] for finding in schema_findings(each)] == []
+
+
+def test_components_that_stand_in_no_environment_fit_the_schemas_of_their_kinds() -> None:
+    files = sorted((GITOPS / "components").glob("*/*.yaml"))
+    objects = [
+        document
+        for file in files
+        if file.name != "kustomization.yaml" and not file.name.endswith(".patch.yaml")
+        for document in documents(file.read_text(encoding="utf-8"))
+    ]
+
+    assert "ScaledObject" in {each["kind"] for each in objects}
+    assert [finding for each in objects for finding in schema_findings(each)] == []
 
 
 DEPLOYMENT: Object = {

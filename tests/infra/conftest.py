@@ -19,6 +19,13 @@ def overlays() -> dict[str, Objects]:
     return {name: _build(GITOPS / "overlays" / name) for name in ENVIRONMENTS}
 
 
+@pytest.fixture(scope="session")
+def worker_autoscaling() -> Objects:
+    """The objects of the component that users include, which stands in no environment."""
+    files = (GITOPS / "components" / "worker-autoscaling").glob("scaledobject-*.yaml")
+    return [yaml.safe_load(file.read_text(encoding="utf-8")) for file in files]
+
+
 def _build(folder: Path) -> Objects:
     own = Path(sys.executable).parent / "kubectl"
     kubectl = str(own) if own.exists() else shutil.which("kubectl")

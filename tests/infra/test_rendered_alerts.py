@@ -56,8 +56,7 @@ def _expressions(objects: Objects) -> Iterator[str]:
         yield rule["expr"]
     for value in of_kind(objects, "ScaledObject"):
         for trigger in value["spec"]["triggers"]:
-            if "query" in trigger["metadata"]:
-                yield trigger["metadata"]["query"]
+            yield trigger["metadata"]["query"]
 
 
 def _samples(metric: Metric) -> set[str]:
@@ -97,6 +96,12 @@ def test_every_metric_is_declared_or_has_a_named_source(environment: str, overla
     unknown = {each.metric for expression in _expressions(overlays[environment]) for each in selectors(expression)}
 
     assert sorted(unknown - known) == []
+
+
+def test_the_example_scales_workers_by_a_metric_that_is_declared(worker_autoscaling: Objects) -> None:
+    [query] = _expressions(worker_autoscaling)
+
+    assert {each.metric for each in selectors(query)} <= _declared().keys()
 
 
 @pytest.mark.parametrize("environment", OUTSIDE_DEVELOPMENT)

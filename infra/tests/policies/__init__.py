@@ -1,7 +1,16 @@
 """What must hold for everything that is rendered, each as a function that gives a sentence for every breach."""
 
+from policies.applications import (
+    custom_resources_wait_for_their_kind,
+    data_of_production_is_not_removed_unasked,
+    environments_follow_their_branch,
+    operators_come_before_what_they_watch,
+    syncs_repair_and_retry,
+    what_autoscalers_own_is_ignored,
+)
 from policies.differences import environments_differ_only_where_allowed, production_regions_are_equal
 from policies.existing import references_exist
+from policies.namespaces import namespaces_are_restricted, quotas_admit_every_pod
 from policies.pods import (
     containers_are_bounded,
     images_are_pinned,
@@ -14,8 +23,6 @@ from policies.ports import ports_match
 from policies.projects import (
     applications_stay_in_their_project,
     cluster_kinds_are_listed_by_hand,
-    custom_resources_wait_for_their_kind,
-    syncs_repair_and_retry,
     the_project_allows_exactly_what_is_rendered,
 )
 from policies.scaling import (
@@ -38,19 +45,24 @@ POLICIES: tuple[Policy, ...] = (
     cluster_kinds_are_listed_by_hand,
     containers_are_bounded,
     custom_resources_wait_for_their_kind,
+    data_of_production_is_not_removed_unasked,
     disruption_budgets_let_one_pod_go,
     environments_differ_only_where_allowed,
+    environments_follow_their_branch,
     generated_config_maps_come_first,
     images_are_pinned,
     mutations_are_never_allowed_by_hand,
+    namespaces_are_restricted,
     no_secret_is_rendered,
     nothing_needs_a_later_wave,
     only_scaled_workloads_omit_replicas,
+    operators_come_before_what_they_watch,
     pods_are_restricted,
     pods_have_a_priority_and_are_spread,
     ports_match,
     probes_find_what_a_restart_can_mend,
     production_regions_are_equal,
+    quotas_admit_every_pod,
     references_exist,
     rolling_updates_lose_no_pod,
     scaling_bounds_leave_room,
@@ -59,4 +71,5 @@ POLICIES: tuple[Policy, ...] = (
     syncs_repair_and_retry,
     the_project_allows_exactly_what_is_rendered,
     the_schema_comes_between_datastores_and_roles,
+    what_autoscalers_own_is_ignored,
 )

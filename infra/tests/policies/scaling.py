@@ -13,18 +13,18 @@ _SCALERS = ("HorizontalPodAutoscaler", "ScaledObject")
 @each_overlay
 def only_scaled_workloads_omit_replicas(stack: Stack, objects: Objects) -> Iterator[str]:
     """With both, every sync would throw the autoscaler's number away; with neither there is one pod, for no reason."""
-    scaled = _scaled(objects)
+    scalers = scaled(objects)
     for owner in of_kind(objects, "Deployment", "StatefulSet"):
-        if name_of(owner) in scaled and "replicas" in owner["spec"]:
-            yield f"{name_of(owner)}: it is scaled by {name_of(scaled[name_of(owner)])}, so it must not set replicas"
-        if name_of(owner) not in scaled and "replicas" not in owner["spec"]:
+        if name_of(owner) in scalers and "replicas" in owner["spec"]:
+            yield f"{name_of(owner)}: it is scaled by {name_of(scalers[name_of(owner)])}, so it must not set replicas"
+        if name_of(owner) not in scalers and "replicas" not in owner["spec"]:
             yield f"{name_of(owner)}: nothing scales it, so it must set replicas"
 
 
 @each_overlay
 def schedulers_are_never_scaled(stack: Stack, objects: Objects) -> Iterator[str]:
     """One scheduler leads and one stands by; more would do nothing."""
-    for target, scaler in _scaled(objects).items():
+    for target, scaler in scaled(objects).items():
         if target == "Deployment scheduler":
             yield f"{name_of(scaler)}: the scheduler is not to be scaled"
 
@@ -58,7 +58,8 @@ def scaling_bounds_leave_room(stack: Stack, objects: Objects) -> Iterator[str]:
             yield f"{name_of(scaler)}: it must scale on cpu and memory"
 
 
-def _scaled(objects: Objects) -> dict[str, Any]:
+def scaled(objects: Objects) -> dict[str, Any]:
+    """What autoscalers scale, and who scales it."""
     targets = {}
     for scaler in of_kind(objects, *_SCALERS):
         target = scaler["spec"]["scaleTargetRef"]
@@ -67,7 +68,7 @@ def _scaled(objects: Objects) -> dict[str, Any]:
 
 
 def _fewest(workload: Workload, objects: Objects) -> int:
-    scaler = _scaled(objects).get(str(workload))
+    scaler = scaled(objects).get(str(workload))
     spec = scaler["spec"] if scaler else workload.owner["spec"]
     fewest: int = spec.get("minReplicas", spec.get("minReplicaCount", spec.get("replicas", 1)))
     return fewest
