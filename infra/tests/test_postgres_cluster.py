@@ -129,6 +129,7 @@ def test_production_asks_before_it_removes_what_holds_data() -> None:
 def test_the_first_backup_is_taken_at_once_in_both_regions() -> None:
     for stack in PRODUCTION:
         [backup] = [value for value in _objects(BOTH, stack) if value["kind"] == "ScheduledBackup"]
+        assert backup["metadata"]["name"] == f"{stack}-1"
         assert backup["spec"]["immediate"]
         assert backup["spec"]["pluginConfiguration"] == {"name": "barman-cloud.cloudnative-pg.io"}
 

@@ -32,6 +32,7 @@ PRODUCTION_FROM_STAGING: tuple[str, ...] = (
     "Cluster postgres: spec.storage.size",
     # Two regions, whose databases follow each other through their object stores.
     "ObjectStore *",
+    "ScheduledBackup *",
     "Cluster postgres: spec.externalClusters.*",
     "Cluster postgres: spec.plugins.*.parameters.*",
     "Cluster postgres: spec.replica.*",
@@ -79,7 +80,7 @@ STAGING_FROM_DEV: tuple[str, ...] = (
     "Cluster postgres",
     "NetworkPolicy postgres-cluster",
     "ObjectStore *",
-    "ScheduledBackup postgres",
+    "ScheduledBackup *",
     "Service postgres-rw",
     "ServiceAccount postgres",
     "StatefulSet postgres",

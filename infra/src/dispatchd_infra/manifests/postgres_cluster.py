@@ -52,11 +52,13 @@ _MORE_CONNECTIONS = 30
 
 def objects(common: Common, environment: Environment, stack: Stack) -> list[Object]:
     """The database of an environment that has one region: a cluster, its object store and its backups."""
+    archive = f"{stack}-1"
     spec = {
-        **_cluster(common, environment, stack, server_name=f"{stack}-1"),
+        **_cluster(common, environment, stack, server_name=archive),
         "bootstrap": {"initdb": _new_database()},
     }
-    return [_object_store(environment, stack, is_production=False), _cluster_object(spec), _scheduled_backup()]
+    store = _object_store(environment, stack, is_production=False)
+    return [store, _cluster_object(spec), _scheduled_backup(archive)]
 
 
 def region_objects(
@@ -87,7 +89,7 @@ def region_objects(
         ],
     }
     stores = [_object_store(environments[each], each, is_production=True) for each in sorted((own.stack, peer.stack))]
-    return [*stores, _cluster_object(spec, *CONFIRM_REMOVAL), _scheduled_backup()]
+    return [*stores, _cluster_object(spec, *CONFIRM_REMOVAL), _scheduled_backup(own.server_name)]
 
 
 def _cluster(common: Common, environment: Environment, stack: Stack, *, server_name: str) -> dict[str, Any]:
@@ -203,8 +205,9 @@ def _configuration(storage: ObjectStorage) -> dict[str, Any]:
     }
 
 
-def _scheduled_backup() -> Object:
-    """The first backup is taken at once: without one no other region can begin to follow."""
+def _scheduled_backup(archive: str) -> Object:
+    """The first backup is taken at once: without one no other region can begin to follow. It is named after its
+    archive, so that a rebuilt database, which begins a new one, has a first backup too."""
     spec = {
         "cluster": {"name": POSTGRES},
         "schedule": _NIGHTLY,
@@ -213,4 +216,4 @@ def _scheduled_backup() -> Object:
         "pluginConfiguration": {"name": PLUGIN},
         "backupOwnerReference": "self",
     }
-    return custom_resource(_API, "ScheduledBackup", POSTGRES, spec, wave=Wave.DATASTORES)
+    return custom_resource(_API, "ScheduledBackup", POSTGRES, spec, wave=Wave.DATASTORES, name=archive)
