@@ -209,16 +209,17 @@ async def test_in_a_planned_switch_one_region_at_most_changes_jobs_and_in_the_en
     draining = await a.status()
     assert (draining["region"], draining["database"], draining["mode"]) == (A, "primary", "draining")
     assert (draining["in_flight"], draining["latest_lease_end"]) == (0, None)
+    behind = await b.status()
+    assert (behind["mode"], position(behind) < position(draining)) == ("active", True)
     await b.postgres.catch_up_with(a.postgres)
     following = await b.status()
     assert (following["region"], following["database"], following["mode"]) == (B, "replica", "draining")
     assert position(following) >= position(draining)
 
-    # A is demoted: it stops in order, B gets all of it, and A comes back as a replica of B.
-    a.postgres.stop()
-    a.postgres.follow(b.postgres)
-    assert await probes.change_jobs() == set()
+    # A is demoted, B gets all of it and is promoted, and A comes back as a replica of B.
+    a.postgres.demote()
     await b.postgres.promote()
+    a.postgres.follow(b.postgres)
     assert await probes.change_jobs() == set()
     # The commit of before, once more: it agrees with the row.
     for region in regions:
@@ -244,10 +245,17 @@ async def test_in_an_unplanned_switch_the_fence_keeps_a_from_changing_jobs_until
     regions: tuple[Region, Region], probes: Probes, tmp_path: Path
 ) -> None:
     a, b = regions
+    async with control_plane_on(a.postgres.url, NO_REDIS, **a.roles[0]) as plane:
+        lost = (await plane.submit()).job_id
     # The fence: A is out of reach, or looks like it, and its roles are scaled to zero. Its database may go on.
     fenced, a.roles = a.roles, []
     assert await probes.change_jobs() == set()
     await b.postgres.promote()
+    async with control_plane_on(b.postgres.url, NO_REDIS, **b.roles[0]) as plane:
+        # What the archive did not have yet is the price of such a switch.
+        with pytest.raises(grpc.aio.AioRpcError) as refused:
+            await plane.get(lost)
+        assert refused.value.code() is grpc.StatusCode.NOT_FOUND
     assert await probes.change_jobs() == set()
     assert (await b.deploy(B, EPOCH + 1)).exit_code == 0
     assert await probes.take_work() == await probes.change_jobs() == {B}
