@@ -1,6 +1,5 @@
 """Prepares a cluster for Argo CD: what `infra render-cluster` prints, then Argo CD itself and its root Application."""
 
-from itertools import chain
 from pathlib import Path
 
 from pulumi_kubernetes import Provider
@@ -28,7 +27,7 @@ with refusals_end_the_program():
         enable_config_map_mutable=True,
     )
     objects = [
-        *chain.from_iterable(cluster.stages(common, environment)),
+        *cluster.objects(common, environment),
         *read_manifest(settings.argocd, here, common.namespaces.argocd, source),
         *bootstrap(common, stack),
     ]

@@ -18,7 +18,7 @@ COMMON = read_common(INFRA)
 
 
 def _objects(stack: Stack) -> list[Object]:
-    return [each for stage in cluster.stages(COMMON, read_environment(INFRA, stack)) for each in stage]
+    return cluster.objects(COMMON, read_environment(INFRA, stack))
 
 
 def _of_kind(stack: Stack, kind: str) -> list[Object]:

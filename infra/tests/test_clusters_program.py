@@ -44,7 +44,7 @@ def test_a_cluster_gets_what_render_cluster_prints_then_argo_cd_then_the_root_ap
 
     objects = applied(registered)
     common, environment = read_common(INFRA), read_environment(INFRA, stack)
-    expected = [each for stage in cluster.stages(common, environment) for each in stage] + bootstrap(common, stack)
+    expected = cluster.objects(common, environment) + bootstrap(common, stack)
     names = [(each["kind"], each["metadata"]["name"]) for each in objects]
     assert all(each in objects for each in expected)
     assert len(objects) == len(expected) + 1

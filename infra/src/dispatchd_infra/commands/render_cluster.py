@@ -32,7 +32,7 @@ def render_cluster(infra: Path, name: str, with_argocd: bool) -> None:
     """
     stack = Stack(name)
     common, environment = read_common(infra), read_environment(infra, stack)
-    objects = [each for stage in cluster.stages(common, environment) for each in stage]
+    objects = cluster.objects(common, environment)
     if with_argocd:
         objects += bootstrap(common, stack)
     click.echo("---\n".join(body(each) for each in objects), nl=False)

@@ -23,8 +23,8 @@ _ROOM = 4
 """A quarter more than what is rendered, so that a pod that is replaced and a setting that is raised still fit."""
 
 
-def stages(common: Common, environment: Environment) -> list[list[Object]]:
-    """The objects in the order they need: first the namespaces, then what is in them or beside them."""
+def objects(common: Common, environment: Environment) -> list[Object]:
+    """All of them, in the order they need: the namespaces come before what is in them."""
     addons = addon_namespaces(common, environment)
     namespaces = [common.namespaces.dispatchd, common.namespaces.argocd, *addons]
     quotas = [
@@ -32,8 +32,10 @@ def stages(common: Common, environment: Environment) -> list[list[Object]]:
         *(_quota(each, {"pods": str(_PODS_OF_AN_ADDON)}) for each in (common.namespaces.argocd, *addons)),
     ]
     return [
-        [_namespace(name) for name in namespaces],
-        [*quotas, *_priority_classes(), *access.objects(common, environment)],
+        *(_namespace(name) for name in namespaces),
+        *quotas,
+        *_priority_classes(),
+        *access.objects(common, environment),
     ]
 
 
