@@ -57,7 +57,8 @@ def _look_at_custom_resources(environment: Environment) -> list[PolicyRuleArgs]:
 def _act_on_workloads() -> list[PolicyRuleArgs]:
     """Restart, scale to zero, cut off the network, and run `dispatchd region` in a pod."""
     return [
-        _rule("", ["pods/exec"], ["create"]),
+        # kubectl asks by WebSocket, for which API servers want to see `get`.
+        _rule("", ["pods/exec"], ["create", "get"]),
         _rule("", ["pods"], ["delete"]),
         _rule("apps", ["deployments", "deployments/scale", "statefulsets"], ["patch", "update"]),
         _rule("batch", ["jobs"], ["delete"]),
