@@ -46,7 +46,7 @@ class Guide:
             case Phase.SETTLED:
                 return [
                     f"Nothing is open. A planned switch to {peer} begins so:",
-                    f"  dispatchd region drain --expect-epoch {regions.epoch}    in {primary}",
+                    f"  {self._dispatchd(primary, f'region drain --expect-epoch {regions.epoch}')}",
                     f"  {self._status(primary)}",
                     f"  {self._status(peer)}",
                     _command(Step.DEMOTE, primary, f"--status {primary}.json --status {peer}.json"),
@@ -109,7 +109,10 @@ class Guide:
         )
 
     def _status(self, stack: Stack) -> str:
-        return region_status.command(stack, self.common.namespaces.dispatchd)
+        return f"{self._dispatchd(stack, 'region status --json')} > {stack}.json"
+
+    def _dispatchd(self, stack: Stack, command: str) -> str:
+        return region_status.in_region(stack, self.common.namespaces.dispatchd, command)
 
 
 def _command(step: Step, stack: Stack, options: str) -> str:

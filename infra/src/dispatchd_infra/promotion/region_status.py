@@ -3,6 +3,7 @@
 A file is good for ten minutes from the moment at which its database was read.
 """
 
+import re
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -16,6 +17,9 @@ from dispatchd_infra.settings import Stack
 OLDEST = timedelta(minutes=10)
 CLOCKS_DIFFER = timedelta(minutes=1)
 """How far the clock of a region may be ahead of this machine's."""
+
+
+_POSITION = re.compile(r"([0-9A-Fa-f]{1,8})/([0-9A-Fa-f]{1,8})")
 
 
 class StatusRefused(ValueError):
@@ -38,12 +42,10 @@ class Mode(StrEnum):
 
 def _position(value: object) -> int:
     """A position in the write-ahead log, in bytes; Postgres writes `16/B374D848`."""
-    if not isinstance(value, str):
+    found = _POSITION.fullmatch(value) if isinstance(value, str) else None
+    if found is None:
         raise ValueError("write a position such as 16/B374D848")
-    high, slash, low = value.partition("/")
-    if not slash or max(len(high), len(low)) > 8:
-        raise ValueError("write a position such as 16/B374D848")
-    return (int(high, 16) << 32) + int(low, 16)
+    return (int(found[1], 16) << 32) + int(found[2], 16)
 
 
 class RegionStatus(BaseModel):
@@ -70,12 +72,9 @@ class RegionStatus(BaseModel):
         return self.in_flight == 0 or self.latest_lease_end is None or self.latest_lease_end <= self.read_at
 
 
-def command(stack: Stack, namespace: str) -> str:
-    """What an operator types to get the file of a region."""
-    return (
-        f"kubectl --context {stack} -n {namespace} exec deploy/control-plane -- dispatchd region status --json"
-        f" > {stack}.json"
-    )
+def in_region(stack: Stack, namespace: str, command: str) -> str:
+    """What an operator types to run a command of dispatchd beside the database of a region."""
+    return f"kubectl --context {stack} -n {namespace} exec deploy/control-plane -- dispatchd {command}"
 
 
 def read(files: Sequence[Path], now: datetime) -> dict[Stack, RegionStatus]:
