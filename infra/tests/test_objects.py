@@ -44,4 +44,9 @@ async def _in_a_program() -> None:
 
 
 def test_works_while_an_event_loop_runs_and_refuses_what_is_not_known_yet() -> None:
-    asyncio.run(_in_a_program())
+    # Not by asyncio.run, which leaves the thread without the event loop that Pulumi takes in other tests.
+    loop = asyncio.new_event_loop()
+    try:
+        loop.run_until_complete(_in_a_program())
+    finally:
+        loop.close()
