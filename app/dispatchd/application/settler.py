@@ -39,6 +39,8 @@ class Settler:
         self._region = region
         self._ids = ids
         self._chance = chance
+        # A series that begins with its first event shows no increase, and an alert on dead letters would miss that one.
+        metrics.JOBS_FINISHED.labels(state=JobState.FAILED)
 
     def decision(self, execution: LockedExecution, ending: Ending) -> Decision:
         """What `ending` means for a locked execution."""

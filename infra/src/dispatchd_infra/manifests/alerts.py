@@ -126,12 +126,11 @@ def _lease_expiries(namespace: str) -> Alert:
 
 
 def _dead_letters(namespace: str) -> Alert:
-    """A job whose state is `failed` is a dead letter. The series begins with its first job, which is no increase; so a
-    series that was not there before counts as a whole."""
+    """A job whose state is `failed` is a dead letter."""
     failed = f'dispatchd_jobs_finished_total{{namespace="{namespace}",state="failed"}}'
     return Alert(
         "DispatchdDeadLetters",
-        f"sum(increase({failed}[15m])) > 0 or sum({failed} unless {failed} offset 15m) > 0",
+        f"sum(increase({failed}[15m])) > 0",
         timedelta(0),
         "warning",
         "Jobs became dead letters.",
