@@ -17,7 +17,7 @@ import asyncpg
 
 from dispatchd.adapters.postgres.database import Database, translated
 from dispatchd.adapters.postgres.queries import REGION
-from dispatchd.application.ports import BatchRejected, DatabaseUnavailable
+from dispatchd.application.ports import BatchRejected
 
 _FILE = re.compile(r"(\d{4})_(\w+)\.sql")
 _OLDEST_CODE = re.compile(r"-- oldest code: (\d+)")
@@ -39,7 +39,7 @@ class SchemaMismatch(Exception):
     """The schema in the database and this program don't fit; the text names both versions."""
 
 
-class ReadOnlyDatabase(DatabaseUnavailable):
+class ReadOnlyDatabase(Exception):
     """Nothing can be written here, so nothing was applied."""
 
 
