@@ -1,8 +1,12 @@
 """Real git repositories in temporary folders: a server, and a clone with the settings of this repository."""
 
+import atexit
 import shutil
 import subprocess
+import tempfile
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 from click.testing import CliRunner, Result
@@ -21,11 +25,7 @@ class Clone:
 
     def git(self, *arguments: str) -> str:
         """Runs git here and returns what it prints."""
-        done = subprocess.run(
-            ["git", *_NOBODY, "-C", str(self.root), *arguments], capture_output=True, text=True, timeout=60, check=False
-        )
-        assert done.returncode == 0, f"git {' '.join(arguments)}: {done.stderr}"
-        return done.stdout.strip()
+        return _git(*_NOBODY, "-C", str(self.root), *arguments)
 
     def commit(self, message: str = "Change something") -> None:
         """Commits everything."""
@@ -77,18 +77,38 @@ class Clone:
 
 
 def make_clone(folder: Path) -> Clone:
-    """A server and a clone of it, with the settings committed on `main` and pushed."""
-    subprocess.run(["git", "init", "--quiet", "--bare", "--initial-branch=main", str(folder / "server")], check=True)
-    clone = Clone(folder / "clone")
-    subprocess.run(
-        ["git", "clone", "--quiet", str(folder / "server"), str(clone.root)], check=True, capture_output=True
-    )
+    """A server and a clone of it, with the settings committed on `main` and pushed. The folder may be copied."""
+    server, clone = folder / "server", Clone(folder / "clone")
+    _git("init", "--quiet", "--template=", "--bare", "--initial-branch=main", str(server))
+    _git("clone", "--quiet", "--template=", str(server), str(clone.root))
+    clone.git("remote", "set-url", "origin", "../server")
     clone.git("checkout", "--quiet", "-B", "main")
     clone.git("config", "user.name", "Nobody")
     clone.git("config", "user.email", "nobody@example.com")
     clone.git("config", "commit.gpgsign", "false")
-    shutil.copytree(INFRA / "gitops", clone.root / "infra" / "gitops", ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copytree(
+        INFRA / "gitops", clone.root / "infra" / "gitops", ignore=shutil.ignore_patterns("__pycache__", ".*")
+    )
     shutil.copy(INFRA / "common.yaml", clone.root / "infra")
     clone.commit("Add the settings")
     clone.push("main")
     return clone
+
+
+def copy_of(make: Callable[[Path], None], folder: Path) -> None:
+    """Copies into a folder what `make` makes in one; it makes it only once, because git takes long."""
+    shutil.copytree(_made(make), folder, dirs_exist_ok=True)
+
+
+@cache
+def _made(make: Callable[[Path], None]) -> Path:
+    folder = Path(tempfile.mkdtemp(prefix="repositories-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    make(folder)
+    return folder
+
+
+def _git(*arguments: str) -> str:
+    done = subprocess.run(["git", *arguments], capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, f"git {' '.join(arguments)}: {done.stderr}"
+    return done.stdout.strip()

@@ -9,7 +9,7 @@ from pathlib import Path
 from dispatchd_infra import regions
 from dispatchd_infra.region_state import Regions
 from dispatchd_infra.settings import Stack
-from repositories import Clone, make_clone
+from repositories import Clone, copy_of, make_clone
 
 A, B = Stack.PROD_REGION_A, Stack.PROD_REGION_B
 BRANCH = "region-switch"
@@ -113,17 +113,37 @@ class Production:
 
 def alone(folder: Path) -> Production:
     """A has a database, B none yet."""
+    copy_of(_begin, folder)
+    return Production(Clone(folder / "clone"))
+
+
+def settled(folder: Path) -> Production:
+    """A is the primary, and B follows it."""
+    copy_of(_bootstrap, folder)
+    return Production(Clone(folder / "clone"))
+
+
+def promoted(folder: Path) -> Production:
+    """A was demoted and B promoted; the roles are not switched yet."""
+    copy_of(_promote, folder)
+    return Production(Clone(folder / "clone"))
+
+
+def _begin(folder: Path) -> None:
     clone = make_clone(folder)
     clone.succeed("promote-region", "--step", "begin", "--region", A, "--commit")
     clone.push("main")
     clone.push("production")
     clone.git("switch", "--quiet", "--create", BRANCH, "origin/production")
-    return Production(clone)
 
 
-def settled(folder: Path) -> Production:
-    """A is the primary, and B follows it."""
+def _bootstrap(folder: Path) -> None:
     production = alone(folder)
     production.step("bootstrap-passive", B, "--gates-confirmed", "backup")
     production.merge()
-    return production
+
+
+def _promote(folder: Path) -> None:
+    production = settled(folder)
+    production.demote()
+    production.promote()

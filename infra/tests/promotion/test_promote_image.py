@@ -11,7 +11,7 @@ from dispatchd_infra import images
 from dispatchd_infra.manifests.roles import SERVING, Role
 from dispatchd_infra.settings import ENVIRONMENTS, Stack, read_common
 from kubectl import kustomize
-from repositories import INFRA, Clone, make_clone
+from repositories import INFRA, Clone, copy_of, make_clone
 
 COMMON = read_common(INFRA)
 NEW = {role: f"sha256:{number:x}{'a' * 63}" for number, role in enumerate(SERVING, start=1)}
@@ -20,14 +20,18 @@ NAMES = {role: f"{COMMON.registry}/dispatchd-{role}" for role in SERVING}
 
 @pytest.fixture
 def clone(tmp_path: Path) -> Clone:
-    made = make_clone(tmp_path)
+    copy_of(begin, tmp_path)
+    return Clone(tmp_path / "clone")
+
+
+def begin(folder: Path) -> None:
+    made = make_clone(folder)
     for stack in ENVIRONMENTS:
-        folder = images.folder(COMMON, stack, images.at_first(COMMON, stack))
-        for name, text in folder.files.items():
-            made.write(f"{folder.path}/{name}", text)
+        first = images.folder(COMMON, stack, images.at_first(COMMON, stack))
+        for name, text in first.files.items():
+            made.write(f"{first.path}/{name}", text)
     made.commit("Begin with no images")
     made.push("main")
-    return made
 
 
 def arguments(tag: str = "v1.2.3") -> list[str]:

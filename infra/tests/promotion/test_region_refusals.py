@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from dispatchd_infra import regions
+from promotion import switching
 from promotion.switching import BRANCH, A, B, Production, alone, settled, token
 from repositories import Clone
 
@@ -17,10 +18,8 @@ def production(tmp_path: Path) -> Production:
 
 
 @pytest.fixture
-def promoted(production: Production) -> Production:
-    production.demote()
-    production.promote()
-    return production
+def promoted(tmp_path: Path) -> Production:
+    return switching.promoted(tmp_path)
 
 
 def demotion(production: Production, of_a: dict[str, object], of_b: dict[str, object]) -> list[str]:
