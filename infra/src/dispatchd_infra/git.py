@@ -65,6 +65,11 @@ class Git:
         """Whether a file below a path held this text, in any commit that leads to HEAD."""
         return bool(self._run("log", "--format=%H", "--max-count=1", f"-S{text}", "--", path))
 
+    def check_author(self) -> None:
+        """Raises GitError if a commit would fail because git does not know whose it is."""
+        if not self._succeeds("var", "GIT_AUTHOR_IDENT") or not self._succeeds("var", "GIT_COMMITTER_IDENT"):
+            raise GitError("git does not know who commits: set user.name and user.email with `git config`")
+
     def commit(self, paths: Sequence[str], message: str) -> str:
         """Commits these paths and nothing else, and returns the abbreviated id of the commit."""
         self._run("add", "--all", "--", *paths)

@@ -11,6 +11,7 @@ from dispatchd_infra import images
 from dispatchd_infra.manifests.roles import SERVING, Role
 from dispatchd_infra.settings import ENVIRONMENTS, Stack, read_common
 from kubectl import kustomize
+from promotion.switching import A, B, settled
 from repositories import INFRA, Clone, copy_of, make_clone
 
 COMMON = read_common(INFRA)
@@ -235,6 +236,14 @@ def test_the_committed_files_of_this_repository_can_be_read() -> None:
         text = (INFRA.parent / images.path_of(stack)).read_text("utf-8")
         found = images.read(text, COMMON, images.path_of(stack))
         assert images.folder(COMMON, stack, found).files == {"kustomization.yaml": text}
+
+
+def test_whoever_promotes_the_passive_region_alone_is_told_about_the_schema(tmp_path: Path) -> None:
+    production = settled(tmp_path)
+    note = "prod-region-b is the passive region. If this release needs a new schema, it can't become ready there"
+    assert note in production.clone.succeed("promote-image", "--env", B, *arguments(), "--force")
+    for env in (A, "production"):
+        assert "Note:" not in production.clone.succeed("promote-image", "--env", env, *arguments(), "--force")
 
 
 def test_nothing_is_left_behind(clone: Clone) -> None:

@@ -283,3 +283,15 @@ def test_files_are_written_anew_only_from_the_state_that_production_has(producti
 )
 def test_options_that_do_not_fit_the_step_are_refused(production: Production, arguments: list[str], said: str) -> None:
     assert said in production.clone.refuse("promote-region", *arguments)
+
+
+def test_nothing_is_written_when_git_does_not_know_who_commits(
+    production: Production, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GIT_CONFIG_GLOBAL", "/dev/null")
+    monkeypatch.setenv("GIT_CONFIG_NOSYSTEM", "1")
+    for name in ("GIT_AUTHOR_NAME", "GIT_AUTHOR_EMAIL", "GIT_COMMITTER_NAME", "GIT_COMMITTER_EMAIL", "EMAIL"):
+        monkeypatch.delenv(name, raising=False)
+    production.clone.git("config", "user.useConfigOnly", "true")
+    production.clone.git("config", "--unset", "user.email")
+    assert "set user.name and user.email" in production.refuse("demote", A, *production.drained())

@@ -1,5 +1,6 @@
 """A whole switch of regions, step by step, each one merged into production before the next."""
 
+import shlex
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,7 @@ import pytest
 import yaml
 
 from dispatchd_infra import folder, regions
+from dispatchd_infra.cli import main
 from dispatchd_infra.git import Git
 from dispatchd_infra.manifests.postgres_cluster import region_objects
 from dispatchd_infra.promotion.steps import Phase, phase_of
@@ -177,6 +179,25 @@ def test_a_step_that_is_done_changes_nothing_and_names_the_next(production: Prod
         assert "This step is done already" in output
         assert followed_by[name] in output
         assert (production.clone.files(), production.clone.git("rev-parse", "HEAD")) == before
+
+
+@pytest.mark.parametrize(
+    "walk", [("demote", "promote", "switch", "finish"), ("promote_unplanned", "switch", "rebuild")]
+)
+def test_the_commands_that_are_named_as_the_next_ones_are_taken(
+    production: Production, walk: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for stack in (A, B):
+        Path(f"{stack}.json").touch()
+    for step in ("", *walk):
+        if step:
+            getattr(production, step)()
+        lines = production.clone.succeed("promote-region").splitlines()
+        commands = [shlex.split(line) for line in lines if line.startswith("  infra ")]
+        assert commands
+        for _, name, *arguments in commands:
+            main.commands[name].make_context(name, arguments)
 
 
 def test_every_step_is_one_commit_that_touches_only_regions_and_pushes_nothing(production: Production) -> None:

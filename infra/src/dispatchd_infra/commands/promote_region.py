@@ -109,6 +109,8 @@ class _Command:
         self.objects: DatabaseObjects = partial(region_objects, self.common, environments)
 
     def run(self, step: Step, stack: Stack | None, options: _Options, *, commit: bool) -> None:
+        if commit:
+            self.git.check_author()
         if step is Step.BEGIN:
             assert stack is not None
             if regions.is_begun(regions.files_in(self.git.root)):
