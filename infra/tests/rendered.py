@@ -7,10 +7,12 @@ from pathlib import Path
 
 from click.testing import CliRunner
 
+from dispatchd_infra import regions
 from dispatchd_infra.cli import main
 from dispatchd_infra.manifests.postgres_cluster import region_objects
 from dispatchd_infra.objects import Object
-from dispatchd_infra.region_state import DatabaseRole, Regions, peer_of
+from dispatchd_infra.promotion.steps import bootstrap_passive
+from dispatchd_infra.region_state import RegionState, peer_of
 from dispatchd_infra.settings import ENVIRONMENTS, PRODUCTION, Stack, read_common, read_environment
 from kubectl import documents, kustomize
 
@@ -67,22 +69,24 @@ def render_all() -> Rendered:
 def _overlay(stack: Stack) -> Objects:
     objects = kustomize(GITOPS / "overlays" / stack)
     if stack.is_production and not any(of_kind(objects, "Cluster")):
-        primary = next(each for each in of_kind(objects, "ConfigMap") if plain_name(each) == "dispatchd-region")
-        return [*objects, *_first_database(stack, Stack(primary["data"]["PRIMARY_REGION"]))]
+        return [*objects, *_first_database(stack)]
     return objects
 
 
-def _first_database(stack: Stack, primary: Stack) -> Objects:
-    """What `promote-region` will write for a region that has no database yet.
+def _first_database(stack: Stack) -> Objects:
+    """What `promote-region --step bootstrap-passive` will write for a region that has no database yet.
 
     Until then its roles wait; they are checked with what they wait for.
     """
+    followed = bootstrap_passive(regions.read(regions.files_in(REPOSITORY)), stack)
+    return database_of(followed.of(stack), followed.of(peer_of(stack)))
+
+
+def database_of(own: RegionState, peer: RegionState) -> Objects:
+    """The database of a production region in some state, as its overlay would build it."""
     infra = REPOSITORY / "infra"
     common, environments = read_common(infra), {each: read_environment(infra, each) for each in PRODUCTION}
-    regions = Regions.at_first(primary)
-    if stack is not primary:
-        regions = regions.with_database(stack, role=DatabaseRole.REPLICA, archive=1)
-    objects = region_objects(common, environments, regions.of(stack), regions.of(peer_of(stack)))
+    objects = region_objects(common, environments, own, peer)
     return [{**each, "metadata": {**each["metadata"], "namespace": common.namespaces.dispatchd}} for each in objects]
 
 

@@ -8,9 +8,10 @@ import jsonschema
 import pytest
 
 from dispatchd_infra.objects import Object
+from dispatchd_infra.region_state import Bootstrap, DatabaseRole, RegionState
 from dispatchd_infra.settings import ENVIRONMENTS, Stack
 from kubectl import documents
-from rendered import GITOPS, Rendered
+from rendered import GITOPS, Rendered, database_of
 from schema_checks import SCHEMAS, schema_findings, strict
 
 
@@ -39,6 +40,28 @@ def test_components_that_stand_in_no_environment_fit_the_schemas_of_their_kinds(
     ]
 
     assert "ScaledObject" in {each["kind"] for each in objects}
+    assert [finding for each in objects for finding in schema_findings(each)] == []
+
+
+@pytest.mark.parametrize("bootstrap", Bootstrap)
+@pytest.mark.parametrize(
+    ("role", "token"),
+    [
+        (DatabaseRole.PRIMARY, None),
+        (DatabaseRole.PRIMARY, "eyJ0b2tlbiI6MX0="),
+        (DatabaseRole.REPLICA, None),
+        (DatabaseRole.DIVERGED, None),
+    ],
+)
+def test_the_database_of_a_region_fits_the_schemas_at_every_step_of_a_switch(
+    role: DatabaseRole, token: str | None, bootstrap: Bootstrap
+) -> None:
+    own = RegionState(Stack.PROD_REGION_B, role, bootstrap, archive=2, token=token)
+    peer = RegionState(Stack.PROD_REGION_A, DatabaseRole.REPLICA, Bootstrap.INITDB, archive=1)
+
+    objects = database_of(own, peer)
+
+    assert "Cluster" in {each["kind"] for each in objects}
     assert [finding for each in objects for finding in schema_findings(each)] == []
 
 
