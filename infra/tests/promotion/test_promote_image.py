@@ -231,6 +231,12 @@ def test_a_file_of_somebody_elses_is_not_overwritten(clone: Clone) -> None:
     assert "was not generated" in clone.refuse("promote-image", "--env", "staging", *arguments())
 
 
+def test_no_region_is_written_if_one_can_not_be(clone: Clone) -> None:
+    in_staging(clone)
+    clone.write("gitops/overlays/prod-region-b/images/notes.txt", "somebody's notes")
+    assert "was not generated" in clone.refuse("promote-image", "--from", "staging", "--to", "production")
+
+
 def test_the_committed_files_of_this_repository_can_be_read() -> None:
     for stack in ENVIRONMENTS:
         text = (INFRA.parent / images.path_of(stack)).read_text("utf-8")

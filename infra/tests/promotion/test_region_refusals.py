@@ -228,6 +228,17 @@ def test_an_edited_file_is_refused_with_the_remedy(production: Production) -> No
     assert "--step refresh" in said
 
 
+def test_a_file_of_somebody_elses_in_a_folder_of_regions_is_left_alone(production: Production) -> None:
+    path = f"{regions.database_place(B)}/notes.txt"
+    production.clone.write(path, "somebody's notes")
+    production.clone.commit()
+    assert f"{path}: stray" in production.refuse("demote", A, *production.drained())
+    production.clone.git("push", "--quiet", "origin", "HEAD:refs/heads/production")
+    production.clone.git("fetch", "--quiet", "origin")
+    said = production.clone.refuse("promote-region", "--step", "refresh", "--commit")
+    assert f"{path}: this file was not generated" in said
+
+
 def test_a_branch_without_the_newest_production_is_refused(production: Production) -> None:
     production.clone.git("switch", "--quiet", "--create", "old", "HEAD~1")
     said = production.refuse("bootstrap-passive", B, "--gates-confirmed", "backup")

@@ -18,6 +18,7 @@ from dispatchd_infra.settings import PRODUCTION, Stack, read_common, read_enviro
 from kubectl import kustomize
 from promotion.switching import BRANCH, A, B, Production, alone, settled, token
 from repositories import INFRA, Clone
+from schema_checks import schema_findings
 
 
 @pytest.fixture
@@ -241,8 +242,11 @@ def test_what_production_holds_beyond_the_steps_of_a_switch_is_found(production:
     assert Git(production.clone.root).exists("origin/production")
 
 
-@pytest.mark.parametrize("steps", [(), ("demote",), ("demote", "promote"), ("promote_unplanned",)])
-def test_kustomize_builds_the_database_of_every_region_in_every_state(
+@pytest.mark.parametrize(
+    "steps",
+    [(), ("demote",), ("demote", "promote"), ("promote_unplanned",), ("promote_unplanned", "switch", "rebuild")],
+)
+def test_kubernetes_would_take_the_database_of_every_region_in_every_state(
     production: Production, steps: tuple[str, ...]
 ) -> None:
     for step in steps:
@@ -250,7 +254,9 @@ def test_kustomize_builds_the_database_of_every_region_in_every_state(
     for stack in (A, B):
         components = f"[../regions/active, ../regions/database/{stack}]"
         production.clone.write(f"gitops/{stack}/kustomization.yaml", f"components: {components}\n")
-        kinds = [each["kind"] for each in kustomize(production.clone.root / "gitops" / stack)]
+        objects = kustomize(production.clone.root / "gitops" / stack)
+        assert [finding for each in objects for finding in schema_findings(each)] == []
+        kinds = [each["kind"] for each in objects]
         assert sorted(kinds) == ["Cluster", "ConfigMap", "ObjectStore", "ObjectStore", "ScheduledBackup"]
 
 

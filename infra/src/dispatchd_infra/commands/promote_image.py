@@ -106,6 +106,8 @@ def _promote(git: Git, common: Common, stacks: Sequence[Stack], chosen: Images, 
         changes += release.changes(stack, before, after)
         folders.append(images.folder(common, stack, after))
     for each in folders:
+        folder.plan(git.root, each)
+    for each in folders:
         folder.write(git.root, each)
     return changes
 

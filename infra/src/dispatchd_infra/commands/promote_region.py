@@ -90,39 +90,53 @@ def promote_region(
     """
     command = _Command(infra)
     if step is None:
-        state = regions.read(regions.files_in(command.git.root))
+        state = command.state()
         click.echo("\n".join([*command.guide.where(state), *command.guide.next(state)]))
         return
     options = _Options(token, unplanned, fenced, epoch, status, gates_confirmed)
     options.check(Step(step))
-    if region is None and step != Step.REFRESH:
+    if commit:
+        command.git.check_author()
+    if step == Step.REFRESH:
+        command.refresh(commit=commit)
+    elif region is None:
         raise click.UsageError(f"the step {step} needs --region")
-    command.run(Step(step), Stack(region) if region else None, options, commit=commit)
+    elif step == Step.BEGIN:
+        command.begin(Stack(region), commit=commit)
+    else:
+        command.take(Step(step), Stack(region), options, commit=commit)
 
 
 class _Command:
+    """The steps, in one repository."""
+
     def __init__(self, infra: Path) -> None:
         self.git = Git(infra.parent)
         self.common = read_common(infra)
         environments = {stack: read_environment(infra, stack) for stack in PRODUCTION}
         self.guide = Guide(self.common, environments)
-        self.objects: DatabaseObjects = partial(region_objects, self.common, environments)
+        self._objects: DatabaseObjects = partial(region_objects, self.common, environments)
 
-    def run(self, step: Step, stack: Stack | None, options: _Options, *, commit: bool) -> None:
-        if commit:
-            self.git.check_author()
-        if step is Step.BEGIN:
-            assert stack is not None
-            if regions.is_begun(regions.files_in(self.git.root)):
-                raise StateRefused(f"{regions.PLACE}: these files are there already; only a new installation begins")
-            self._write(step, Regions.at_first(stack), [f"Begin with {stack} as the primary region"], commit=commit)
-            return
-        before = regions.read(regions.files_in(self.git.root))
-        if step is Step.REFRESH:
-            branch.check_refresh(self.git, self.common.repository, before)
-            self._write(step, before, ["Bring the databases of the regions up to their settings"], commit=commit)
-            return
-        assert stack is not None
+    def state(self) -> Regions:
+        """What the files say."""
+        return regions.read(regions.files_in(self.git.root))
+
+    def begin(self, stack: Stack, *, commit: bool) -> None:
+        """Writes the first files of a new installation."""
+        if regions.is_begun(regions.files_in(self.git.root)):
+            raise StateRefused(f"{regions.PLACE}: these files are there already; only a new installation begins")
+        self._write(Regions.at_first(stack), [f"Begin with {stack} as the primary region"], commit=commit)
+
+    def refresh(self, *, commit: bool) -> None:
+        """Writes the files anew, in the same state."""
+        state = self.state()
+        branch.check_refresh(self.git, self.common.repository, state)
+        if not self._write(state, ["Bring the databases of the regions up to their settings"], commit=commit):
+            click.echo("Nothing is different.")
+
+    def take(self, step: Step, stack: Stack, options: _Options, *, commit: bool) -> None:
+        """Takes a step of a switch if its gates are open, and says what is next."""
+        before = self.state()
         branch.check_step(self.git, self.common.repository)
         self._check_written(before)
         if options.token is not None:
@@ -133,35 +147,36 @@ class _Command:
         else:
             statuses = region_status.read(options.status, datetime.now(UTC))
             opened = gates.check(step, before, stack, statuses, options.gates_confirmed)
-            if after == before:
-                click.echo("There is no token to remove.")
+            message = _message(step, after, stack, options, opened, list(statuses.values()))
+            if self._write(after, message, commit=commit):
+                click.echo(self.guide.merge())
             else:
-                self._write(
-                    step, after, _message(step, after, stack, options, opened, list(statuses.values())), commit=commit
-                )
+                click.echo("There is no token to remove.")
         if step is Step.FINISH:
             click.echo("\n".join(self.guide.finished(after)))
         click.echo("\n".join(self.guide.next(after)))
 
-    def _write(self, step: Step, state: Regions, message: Sequence[str], *, commit: bool) -> None:
-        for each in regions.folders(state, self.objects):
+    def _write(self, state: Regions, message: Sequence[str], *, commit: bool) -> bool:
+        """Writes what differs, and commits it if that is wanted. Returns whether anything did."""
+        folders = regions.folders(state, self._objects)
+        for each in folders:
+            folder.plan(self.git.root, each)
+        for each in folders:
             folder.write(self.git.root, each)
         changed = self.git.uncommitted(regions.PLACE)
         if not changed:
-            click.echo("Nothing is different.")
-            return
+            return False
         click.echo("\n".join(f"wrote {path}" for path in changed))
         if commit:
             done = self.git.commit([regions.PLACE], "\n".join(message) + "\n")
             click.echo(f"Committed as {done}: {message[0]}")
         else:
             click.echo("Look at it with `git diff`, and commit it before the next step; --commit does so.")
-        if step not in (Step.BEGIN, Step.REFRESH):
-            click.echo(self.guide.merge())
+        return True
 
     def _check_written(self, state: Regions) -> None:
         """An edited file would be lost in the next step, or a change of settings would hide in it."""
-        for each in regions.folders(state, self.objects):
+        for each in regions.folders(state, self._objects):
             for difference in folder.differences(self.git.root, each):
                 raise StateRefused(
                     f"{difference}: this is not what the settings and the state give: run"
