@@ -14,7 +14,7 @@ unexport VIRTUAL_ENV UV_PYTHON UV_PROJECT_ENVIRONMENT PYTHONPATH PYTHONHOME
 
 .DEFAULT_GOAL := help
 .PHONY: help setup dev demo test bench faults fuzz fmt fmt-check lint types layers proto proto-check unit singles \
-	hostile infra-setup infra-types infra-unit infra-tools infra-test kind-up kind-down render render-check \
+	hostile infra-setup infra-types infra-unit infra-tools infra-test kind-up kind-down render render-check gitops-up \
 	gitops-update-dev build wheel-check clean
 
 help: ## List the verbs
@@ -87,7 +87,7 @@ infra-setup: $(UV) ## Make the environment of infra/, with the command in infra/
 	@$(UV) sync --quiet --locked --project infra
 
 infra-types: infra-setup ## Check the types of infra/
-	cd infra && .venv/bin/mypy src tests
+	cd infra && .venv/bin/mypy src tests && .venv/bin/mypy gitops/__main__.py && .venv/bin/mypy clusters/__main__.py
 
 infra-unit: infra-setup ## Run the tests of infra/ that need no tools of others
 	cd infra && .venv/bin/pytest -q -n 2 --dist worksteal
@@ -97,6 +97,12 @@ render: infra-setup ## Write gitops/ from infra/
 
 render-check: infra-setup ## Check that gitops/ is what infra/ makes
 	infra/.venv/bin/infra render --check
+
+gitops-up: infra-setup ## Let Pulumi write gitops/, as `make render` does without it; needs the command pulumi
+	@command -v pulumi >/dev/null || { echo 'gitops-up: not run: there is no `pulumi` on the PATH; `make render` needs none' >&2; exit 1; }
+	@export PULUMI_CONFIG_PASSPHRASE=; cd infra/gitops; for stack in base dev staging prod-region-a prod-region-b; do \
+		pulumi stack select --create "$$stack" && pulumi up --yes --skip-preview --stack "$$stack" || exit 1; \
+	done
 
 gitops-update-dev: infra-setup ## Let dev run the images with the tag IMAGE_TAG=…
 	@test -n "$(IMAGE_TAG)" || { echo "Name the tag: make gitops-update-dev IMAGE_TAG=sha-1234567" >&2; exit 2; }
