@@ -52,7 +52,7 @@ def main(folder: Path, name: str, operation: str, *options: str) -> None:
             stack.cancel()
         case _:
             raise ValueError(operation)
-    sys.stdout.write(json.dumps({str(kind): count for kind, count in (changes or {}).items()}))
+    sys.stdout.write(json.dumps(dict(changes or {})))
 
 
 def _discard(_: object) -> None:
