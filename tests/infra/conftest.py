@@ -8,7 +8,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from infra.objects import ENVIRONMENTS, Objects
+from dispatchd.entrypoints.dev_certificates import DevAuthority
+from infra.objects import ENVIRONMENTS, OUTSIDE_DEVELOPMENT, Objects, of_kind
+from infra.sample_secrets import Secrets, dev_secrets, sample_secrets
 
 GITOPS = Path(__file__).parents[2] / "gitops"
 
@@ -17,6 +19,18 @@ GITOPS = Path(__file__).parents[2] / "gitops"
 def overlays() -> dict[str, Objects]:
     """The objects of each environment, as `kubectl kustomize` builds them."""
     return {name: _build(GITOPS / "overlays" / name) for name in ENVIRONMENTS}
+
+
+@pytest.fixture(scope="session")
+def secrets(overlays: dict[str, Objects], tmp_path_factory: pytest.TempPathFactory) -> dict[str, Secrets]:
+    """Samples of the Secrets of each environment.
+
+    A production region that has no database yet will have a Cluster of the same name as all others.
+    """
+    authority = DevAuthority(tmp_path_factory.mktemp("authority"))
+    clusters = [each for objects in overlays.values() for each in of_kind(objects, "Cluster")]
+    outside = {name: sample_secrets([*overlays[name], *clusters], authority) for name in OUTSIDE_DEVELOPMENT}
+    return {"dev": dev_secrets(), **outside}
 
 
 @pytest.fixture(scope="session")

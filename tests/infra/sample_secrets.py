@@ -8,13 +8,16 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from dispatchd.entrypoints.dev_certificates import DevAuthority
 from infra.objects import Object, Objects
 
+Secrets = dict[str, dict[str, str]]
+"""The keys of each Secret, by its name."""
+
 _TEMPLATED = re.compile(r"\{\{-?\s*\.(\w+)[^}]*\}\}")
 _PASSWORD = "Zk3vQ9xTb7LmW2pR"
 
 
-def sample_secrets(objects: Objects, authority: DevAuthority) -> dict[str, dict[str, str]]:
+def sample_secrets(objects: Objects, authority: DevAuthority) -> Secrets:
     """The content of every Secret that an object of an environment leads to."""
-    secrets: dict[str, dict[str, str]] = {}
+    secrets: Secrets = {}
     for value in objects:
         name = value["metadata"]["name"]
         match value["kind"]:
@@ -32,7 +35,7 @@ def sample_secrets(objects: Objects, authority: DevAuthority) -> dict[str, dict[
     return secrets
 
 
-def dev_secrets() -> dict[str, dict[str, str]]:
+def dev_secrets() -> Secrets:
     """What `infra dev-secret` makes."""
     return {
         "dispatchd-database": {"DATABASE_URL": f"postgresql://dispatchd:{_PASSWORD}@postgres:5432/dispatchd"},

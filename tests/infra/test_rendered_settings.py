@@ -6,7 +6,6 @@ import pytest
 from click.testing import CliRunner
 
 from dispatchd.cli.main import dispatchd
-from dispatchd.entrypoints.dev_certificates import DevAuthority
 from dispatchd.entrypoints.settings import (
     Role,
     SettingsError,
@@ -14,8 +13,8 @@ from dispatchd.entrypoints.settings import (
     load_settings,
 )
 from infra.container_start import Start, config_maps_of, start
-from infra.objects import ENVIRONMENTS, OUTSIDE_DEVELOPMENT, Object, Objects, container, migrate_containers, of_kind
-from infra.sample_secrets import dev_secrets, sample_secrets
+from infra.objects import ENVIRONMENTS, OUTSIDE_DEVELOPMENT, Object, Objects, container, migrate_containers
+from infra.sample_secrets import Secrets
 
 PROTECTION = (
     "AUTH_ENABLED",
@@ -28,21 +27,6 @@ PROTECTION = (
     "TLS_REQUIRE_CLIENT_CERT",
 )
 """What no role outside development starts without."""
-
-
-Secrets = dict[str, dict[str, str]]
-
-
-@pytest.fixture(scope="session")
-def secrets(overlays: dict[str, Objects], tmp_path_factory: pytest.TempPathFactory) -> dict[str, Secrets]:
-    """Samples of the Secrets of each environment.
-
-    A production region that has no database yet will have a Cluster of the same name as all others.
-    """
-    authority = DevAuthority(tmp_path_factory.mktemp("authority"))
-    clusters = [each for objects in overlays.values() for each in of_kind(objects, "Cluster")]
-    outside = {name: sample_secrets([*overlays[name], *clusters], authority) for name in OUTSIDE_DEVELOPMENT}
-    return {"dev": dev_secrets(), **outside}
 
 
 class Starter:
