@@ -61,12 +61,17 @@ class Guide:
                     f"To give up instead, promote {primary} itself with this token.",
                 ]
             case Phase.PROMOTED:
-                promoted = peer
-                return [
-                    f"Next, once the database of {promoted} is a primary, switch the roles:",
-                    f"  {self._status(promoted)}",
-                    _command(Step.SWITCH, promoted, f"--epoch {regions.epoch + 1} --status {promoted}.json"),
+                lines = [
+                    f"Next, once the database of {peer} is a primary, switch the roles:",
+                    f"  {self._status(peer)}",
+                    _command(Step.SWITCH, peer, f"--epoch {regions.epoch + 1} --status {peer}.json"),
                 ]
+                if regions.of(peer).token is not None:
+                    lines += [
+                        f"If it waits in vain, because {primary} is lost, fence that region and do without the token:",
+                        _command(Step.PROMOTE, peer, '--unplanned --fenced "HOW IT WAS FENCED"'),
+                    ]
+                return lines
             case Phase.SWITCHED:
                 return [
                     f"Next, once {primary} takes jobs and finishes them, remove the used token:",
