@@ -1,19 +1,8 @@
-"""Which metrics and labels an expression of Prometheus names. Enough of its grammar for that, and no more."""
+"""Which metrics an expression of Prometheus names, and the labels by which it chooses their series."""
 
-import re
 from dataclasses import dataclass
 
-_TOKEN = re.compile(
-    r"""(?P<text>"(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*'|`[^`]*`)"""
-    r"""|(?P<range>\[[^\]]*\])"""
-    r"""|(?P<grouping>\b(?:by|without|on|ignoring|group_left|group_right)\s*(?:\((?P<labels>[^)]*)\))?)"""
-    r"""|(?P<matchers>\{(?P<inside>(?:[^}"']|"(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*')*)\})"""
-    r"""|(?P<number>\b(?:[0-9]+(?:ms|[smhdwy]))+\b|[0-9]*\.?[0-9]+(?:[eE][-+]?[0-9]+)?)"""
-    r"""|(?P<name>[a-zA-Z_:][a-zA-Z0-9_:]*)(?P<call>\s*\()?"""
-)
-_WORDS = frozenset({"and", "or", "unless", "bool", "offset", "atan2", "inf", "nan"})
-_TEXT = re.compile(r"""\"(?:[^"\\]|\\.)*\"|'(?:[^'\\]|\\.)*'""")
-_LABEL = re.compile(r"([a-zA-Z_][a-zA-Z0-9_]*)\s*(?:=~|!~|!=|=)")
+import promql_parser
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,21 +14,12 @@ class Selector:
 
 
 def selectors(expression: str) -> list[Selector]:
-    """Every metric of the expression, in its order. Functions, aggregations and grouping labels are none."""
+    """Every metric of the expression, in its order. Raises ValueError if it is none that Prometheus would take."""
     found: list[Selector] = []
-    follows_a_metric = False
-    for token in _TOKEN.finditer(expression):
-        if token["matchers"] is not None and follows_a_metric:
-            found[-1] = Selector(found[-1].metric, frozenset(_LABEL.findall(_TEXT.sub('""', token["inside"]))))
-        follows_a_metric = False
-        name = token["name"]
-        if name is None or token["call"] or name.lower() in _WORDS or _is_aggregation(expression, token.end()):
-            continue
-        found.append(Selector(name, frozenset()))
-        follows_a_metric = True
+
+    def visit(node: promql_parser.Expr) -> None:
+        if isinstance(node, promql_parser.VectorSelector):
+            found.append(Selector(node.name or "", frozenset(each.name for each in node.matchers.matchers)))
+
+    promql_parser.walk(promql_parser.parse(expression), pre_visit=visit)
     return found
-
-
-def _is_aggregation(expression: str, end: int) -> bool:
-    """`sum by (role) (…)`: a name before its grouping."""
-    return re.match(r"\s+(by|without)\b", expression[end:]) is not None
