@@ -82,13 +82,30 @@ def test_an_edited_and_a_deleted_file_are_seen_and_restored(after_up: ScratchRep
 def test_a_stray_file_is_refused_by_name_and_survives(after_up: ScratchRepository, operation: str) -> None:
     stray = after_up.root / "gitops/overlays/dev/notes.yaml"
     stray.write_text("mine: true\n")
-    (after_up.root / KUSTOMIZATION).unlink()
+    others = rendered(after_up, Stack.DEV)
+    for path in others:
+        path.unlink()
 
     with pytest.raises(OperationFailed, match=r"gitops/overlays/dev/notes\.yaml: this file was not generated"):
         after_up.pulumi(operation, "dev")
 
     assert stray.read_text() == "mine: true\n"
-    assert not (after_up.root / KUSTOMIZATION).exists()
+    assert not [path for path in others if path.exists()]
+
+
+def test_a_mistake_in_the_settings_is_named_and_nothing_is_written(repository: ScratchRepository) -> None:
+    settings = repository.root / "infra/gitops/Pulumi.dev.yaml"
+    settings.write_text(settings.read_text().replace("scheduler: {", "scheduler: {replica: 1, "))
+    for path in rendered(repository, Stack.DEV):
+        path.unlink()
+    before = repository.changes()
+
+    with pytest.raises(
+        OperationFailed, match=r"Pulumi\.dev\.yaml: dispatchd-gitops:environment: roles\.scheduler\.replica"
+    ):
+        repository.pulumi("up", "dev")
+
+    assert repository.changes() == before
 
 
 def test_a_file_written_over_by_somebody_is_not_clobbered(after_up: ScratchRepository) -> None:
