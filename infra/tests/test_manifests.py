@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from dispatchd_infra.folders.overlay import overlay
 from dispatchd_infra.manifests import configuration, control_plane, migrate, network, pods, scheduler, security
 from dispatchd_infra.manifests.configuration import ADDRESSES
 from dispatchd_infra.manifests.labels import NAME, SERVER_PODS
@@ -175,6 +176,18 @@ def test_clients_outside_reach_only_the_ports_for_clients() -> None:
     assert rule["ports"] == [{"port": 8080, "protocol": "TCP"}]
     assert [peer["ipBlock"]["cidr"] for peer in rule["from"]] == ["10.0.0.0/8"]
     assert spec["podSelector"]["matchExpressions"][0]["values"] == ["control-plane", "worker-gateway"]
+
+
+@pytest.mark.parametrize("stack", [Stack.DEV, Stack.STAGING])
+def test_without_networks_of_clients_there_is_no_way_in_from_outside(stack: Stack) -> None:
+    environment = _environment(stack).model_copy(update={"client_cidrs": ()})
+
+    folder = overlay(COMMON, environment, stack)
+
+    assert not [name for name in folder.files if "clients-outside" in name or "external" in name]
+    assert "components/expose" not in folder.files["kustomization.yaml"]
+    with pytest.raises(ValueError, match="no network"):
+        network.clients_outside(())
 
 
 def test_prometheus_reaches_only_the_ports_with_metrics() -> None:

@@ -24,7 +24,7 @@ _REGIONS = "../../regions"
 """What a region switch moves, which only `infra promote-region` writes: in `active` which region is the primary, for
 both, and in `database/<stack>` the database of each."""
 
-_OUTSIDE_DEVELOPMENT = ["auth", "expose", "external-secrets", "ha", "observability", "postgres-cluster", "tls"]
+_OUTSIDE_DEVELOPMENT = ["auth", "external-secrets", "ha", "observability", "postgres-cluster", "tls"]
 
 
 def overlay(common: Common, environment: Environment, stack: Stack) -> Folder:
@@ -44,7 +44,9 @@ def overlay(common: Common, environment: Environment, stack: Stack) -> Folder:
 
 def _objects(common: Common, environment: Environment, stack: Stack) -> list[Object]:
     """Production's databases are not among them: a region switch moves those."""
-    objects = [network.clients_outside(environment.client_cidrs), *redis.objects(common, environment)]
+    objects = redis.objects(common, environment)
+    if environment.client_cidrs:
+        objects.append(network.clients_outside(environment.client_cidrs))
     if environment.is_development:
         return [*objects, *dev_postgres.objects(common, environment)]
     objects += certificates.objects(common, environment)
@@ -52,9 +54,14 @@ def _objects(common: Common, environment: Environment, stack: Stack) -> list[Obj
 
 
 def _components(environment: Environment, stack: Stack) -> list[str]:
-    chosen = ["expose"] if environment.is_development else _OUTSIDE_DEVELOPMENT
+    chosen = [*([] if environment.is_development else _OUTSIDE_DEVELOPMENT), *_way_in(environment)]
     region = [f"{_REGIONS}/active", f"{_REGIONS}/database/{stack}"] if stack.is_production else []
-    return [*(f"../../components/{name}" for name in chosen), *region, IMAGES]
+    return [*(f"../../components/{name}" for name in sorted(chosen)), *region, IMAGES]
+
+
+def _way_in(environment: Environment) -> list[str]:
+    """Where nobody outside is let in, there is nothing to lead them."""
+    return ["expose"] if environment.client_cidrs else []
 
 
 def _config_maps(common: Common, environment: Environment, stack: Stack) -> list[Object]:
@@ -81,4 +88,5 @@ def _patches(environment: Environment) -> list[Object]:
             patches.append(pods.capacity(role, size, replicas=size.min_replicas))
         else:
             patches += [pods.capacity(role, size, replicas=None), autoscaling.bounds(role, size)]
-    return patches + (expose.node_port_patches() if environment.is_development else [])
+    has_node_ports = environment.is_development and _way_in(environment)
+    return patches + (expose.node_port_patches() if has_node_ports else [])

@@ -38,7 +38,12 @@ def objects() -> list[Object]:
 
 
 def clients_outside(networks: Sequence[IPv4Network | IPv6Network]) -> Object:
-    """Lets clients in from outside the cluster, through the Services of the component `expose`."""
+    """Lets clients in from outside the cluster, through the Services of the component `expose`.
+
+    Raises ValueError without networks: to Kubernetes a rule without a source is one for all sources.
+    """
+    if not networks:
+        raise ValueError("there is no network to let in")
     [ports] = {tuple(_client_ports(role)) for role in CALLED}
     return policy(
         APPLICATION,
