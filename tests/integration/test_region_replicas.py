@@ -41,7 +41,7 @@ def settings_of(region: str, workload: str, primary: str, epoch: int) -> Setting
 
 def role_settings(region: str, primary: str, epoch: int) -> Settings:
     """What of them says who may change jobs; tokens and certificates there are none of here."""
-    found = settings_of(region, "deployment-control-plane", primary, epoch)
+    found = settings_of(region, "control-plane", primary, epoch)
     return {name: found[name] for name in OF_THE_REGION if name in found}
 
 
@@ -67,7 +67,7 @@ class Region:
     async def deploy(self, primary: str, epoch: int) -> Result:
         """What the commit of a region step does here. Returns how it ended; after a failure no role is started."""
         for command in rendered_regions.hook():
-            result = await self.command(*command, settings=settings_of(self.name, "job-migrate", primary, epoch))
+            result = await self.command(*command, settings=settings_of(self.name, "migrate", primary, epoch))
             if result.exit_code != 0:
                 return result
         if (role := role_settings(self.name, primary, epoch)) not in self.roles:
@@ -76,7 +76,7 @@ class Region:
 
     async def is_new(self) -> None:
         """Makes the schema, and the row as it is committed: with an epoch that earlier switches have left."""
-        await self.command("migrate", settings=settings_of(self.name, "job-migrate", A, EPOCH))
+        await self.command("migrate", settings=settings_of(self.name, "migrate", A, EPOCH))
         async with sql(self.postgres.url) as session:
             await session.execute("update region set epoch = $1", EPOCH)
 
