@@ -31,7 +31,7 @@ class Rendered:
     argocd: Mapping[Stack, Objects]
     """What the root Application reads: projects, Applications, secret stores and issuers."""
     cluster: Mapping[Stack, Objects]
-    """What `infra render-cluster` prints: namespaces, quotas, priority classes and RBAC."""
+    """What `infra render-cluster` prints: namespaces, quotas, priority classes, RBAC, and the root Application."""
 
     def copy(self) -> "Rendered":
         """A copy that a test may break."""
@@ -98,7 +98,7 @@ def _argocd(stack: Stack) -> Objects:
 
 
 def _cluster(stack: Stack) -> Objects:
-    done = CliRunner().invoke(main, ["render-cluster", "--env", str(stack)], catch_exceptions=False)
+    done = CliRunner().invoke(main, ["render-cluster", "--env", str(stack), "--with-argocd"], catch_exceptions=False)
     assert done.exit_code == 0, done.output
     return documents(done.stdout)
 

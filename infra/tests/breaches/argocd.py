@@ -83,3 +83,17 @@ def database_removed_with_its_file(rendered: Rendered) -> None:
     for stack in PRODUCTION:
         cluster = one(rendered.overlays[stack], "Cluster", "postgres")
         cluster["metadata"]["annotations"]["argocd.argoproj.io/sync-options"] = "SkipDryRunOnMissingResource=true,a=b"
+
+
+@breaks(projects.the_root_application_makes_only_projects_and_applications)
+def bootstrap_allows_pods(rendered: Rendered) -> None:
+    for objects in rendered.cluster.values():
+        one(objects, "AppProject", "bootstrap")["spec"]["namespaceResourceWhitelist"].append(
+            {"group": "", "kind": "Pod"}
+        )
+
+
+@breaks(projects.the_root_application_makes_only_projects_and_applications)
+def root_reads_the_stores_itself(rendered: Rendered) -> None:
+    for objects in rendered.cluster.values():
+        one(objects, "Application", "root")["spec"]["source"]["directory"] = {"recurse": True}

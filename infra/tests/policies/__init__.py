@@ -24,6 +24,7 @@ from policies.projects import (
     applications_stay_in_their_project,
     cluster_kinds_are_listed_by_hand,
     the_project_allows_exactly_what_is_rendered,
+    the_root_application_makes_only_projects_and_applications,
 )
 from policies.scaling import (
     disruption_budgets_let_one_pod_go,
@@ -70,6 +71,7 @@ POLICIES: tuple[Policy, ...] = (
     selectors_match,
     syncs_repair_and_retry,
     the_project_allows_exactly_what_is_rendered,
+    the_root_application_makes_only_projects_and_applications,
     the_schema_comes_between_datastores_and_roles,
     what_autoscalers_own_is_ignored,
 )

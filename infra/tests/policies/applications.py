@@ -5,6 +5,7 @@ from itertools import product
 from typing import Any
 
 from dispatchd_infra.objects import Object
+from dispatchd_infra.settings import Stack
 from policies.projects import group_kind, sources_of
 from policies.scaling import scaled
 from policies.waves import wave_of
@@ -15,16 +16,15 @@ _SYNC_OPTIONS = "argocd.argoproj.io/sync-options"
 
 def syncs_repair_and_retry(rendered: Rendered) -> Iterator[str]:
     """Automated with self-healing and pruning, applied by the server, and retried for at least half an hour."""
-    for stack, objects in rendered.argocd.items():
-        for application in of_kind(objects, "Application"):
-            policy = application["spec"].get("syncPolicy", {})
-            automated, options = policy.get("automated", {}), set(policy.get("syncOptions", ()))
-            if not (automated.get("selfHeal") and automated.get("prune")):
-                yield f"{stack}: {name_of(application)}: it is not automated with selfHeal and prune"
-            for option in sorted({"ServerSideApply=true", "PruneLast=true"} - options):
-                yield f"{stack}: {name_of(application)}: the sync option {option} is missing"
-            if longest_retry_s(policy.get("retry", {})) < 1800:
-                yield f"{stack}: {name_of(application)}: it retries for less than 30 minutes"
+    for stack, application in _applications(rendered):
+        policy = application["spec"].get("syncPolicy", {})
+        automated, options = policy.get("automated", {}), set(policy.get("syncOptions", ()))
+        if not (automated.get("selfHeal") and automated.get("prune")):
+            yield f"{stack}: {name_of(application)}: it is not automated with selfHeal and prune"
+        for option in sorted({"ServerSideApply=true", "PruneLast=true"} - options):
+            yield f"{stack}: {name_of(application)}: the sync option {option} is missing"
+        if longest_retry_s(policy.get("retry", {})) < 1800:
+            yield f"{stack}: {name_of(application)}: it retries for less than 30 minutes"
 
 
 def custom_resources_wait_for_their_kind(rendered: Rendered) -> Iterator[str]:
@@ -72,12 +72,11 @@ def operators_come_before_what_they_watch(rendered: Rendered) -> Iterator[str]:
 
 def environments_follow_their_branch(rendered: Rendered) -> Iterator[str]:
     """Releases reach production by a branch of its own, whose pull requests are the gate."""
-    for stack, objects in rendered.argocd.items():
-        for application in of_kind(objects, "Application"):
-            for source in sources_of(application["spec"]):
-                branch = "production" if stack.is_production else "main"
-                if "chart" not in source and source["targetRevision"] != branch:
-                    yield f"{stack}: {name_of(application)} follows {source['targetRevision']}, not {branch}"
+    for stack, application in _applications(rendered):
+        for source in sources_of(application["spec"]):
+            branch = "production" if stack.is_production else "main"
+            if "chart" not in source and source["targetRevision"] != branch:
+                yield f"{stack}: {name_of(application)} follows {source['targetRevision']}, not {branch}"
 
 
 def what_autoscalers_own_is_ignored(rendered: Rendered) -> Iterator[str]:
@@ -104,6 +103,14 @@ def data_of_production_is_not_removed_unasked(rendered: Rendered) -> Iterator[st
             holds_data = value["kind"] != "StatefulSet" or value["spec"].get("volumeClaimTemplates")
             if holds_data and not {"Prune=confirm", "Delete=confirm"} <= _options(value):
                 yield f"{stack}: {name_of(value)}: sync-options lack Prune=confirm or Delete=confirm"
+
+
+def _applications(rendered: Rendered) -> Iterator[tuple[Stack, Object]]:
+    """Those of an environment, and the root Application."""
+    for part in (rendered.cluster, rendered.argocd):
+        for stack, objects in part.items():
+            for application in of_kind(objects, "Application"):
+                yield stack, application
 
 
 def _options(value: Object) -> set[str]:

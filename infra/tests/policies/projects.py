@@ -89,6 +89,25 @@ def cluster_kinds_are_listed_by_hand(rendered: Rendered) -> Iterator[str]:
                     yield f"{stack}: AppProject platform does not allow {kind} ({group})"
 
 
+def the_root_application_makes_only_projects_and_applications(rendered: Rendered) -> Iterator[str]:
+    """Whoever may write below `argocd/` gets no other kind into a cluster than those, and no folder below is read."""
+    for stack, objects in rendered.cluster.items():
+        root, project = one(objects, "Application", "root")["spec"], one(objects, "AppProject", "bootstrap")["spec"]
+        allowed = {each["kind"] for each in project["namespaceResourceWhitelist"]}
+        if allowed != {"AppProject", "Application"} or project.get("clusterResourceWhitelist"):
+            yield f"{stack}: AppProject bootstrap allows {allowed}"
+        if [each["namespace"] for each in project["destinations"]] != [root["destination"]["namespace"]]:
+            yield f"{stack}: AppProject bootstrap allows other namespaces than that of Argo CD"
+        if root["project"] != "bootstrap" or root["source"]["path"] != f"gitops/argocd/{stack}":
+            yield f"{stack}: Application root does not read gitops/argocd/{stack} in the project bootstrap"
+        if root["source"].get("directory", {}).get("recurse"):
+            yield f"{stack}: Application root reads the folders below too"
+        own = root["destination"]["namespace"]
+        kinds = {each["kind"] for each in rendered.argocd[stack] if each["metadata"].get("namespace") == own}
+        if kinds - allowed:
+            yield f"{stack}: gitops/argocd/{stack} has {kinds - allowed}, which the project bootstrap does not allow"
+
+
 def sources_of(spec: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     """The sources of an Application, one or several."""
     return [*spec.get("sources", ()), *([spec["source"]] if "source" in spec else [])]
