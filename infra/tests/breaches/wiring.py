@@ -2,8 +2,9 @@
 
 from breaches.registry import breaks, container, everywhere, pod
 from dispatchd_infra.objects import Object
-from policies import existing, ports, selectors
-from rendered import Rendered, of_kind
+from dispatchd_infra.settings import PRODUCTION
+from policies import addresses, existing, ports, selectors
+from rendered import Rendered, of_kind, one
 
 
 @breaks(selectors.selectors_match)
@@ -86,3 +87,39 @@ def monitor_of_a_port_that_is_not_there(rendered: Rendered) -> None:
     for objects in rendered.overlays.values():
         for monitor in of_kind(objects, "ServiceMonitor"):
             monitor["spec"]["endpoints"][0]["port"] = "prometheus"
+
+
+@breaks(existing.mounts_have_volumes)
+def mount_of_a_volume_that_is_not_there(rendered: Rendered) -> None:
+    def misspell(deployment: Object) -> None:
+        for mount in container(deployment)["volumeMounts"]:
+            if mount["name"] == "tmp":
+                mount["name"] = "temp"
+
+    everywhere(rendered, "Deployment", "scheduler", misspell)
+
+
+@breaks(addresses.addresses_lead_to_services)
+def redis_in_a_namespace_that_is_not_there(rendered: Rendered) -> None:
+    everywhere(
+        rendered,
+        "ConfigMap",
+        "dispatchd-settings",
+        lambda each: each["data"].update(REDIS_ADDRESS=each["data"]["REDIS_ADDRESS"].replace(".dispatchd.", ".redis.")),
+    )
+
+
+@breaks(addresses.addresses_lead_to_services)
+def database_at_another_port(rendered: Rendered) -> None:
+    def move(secret: Object) -> None:
+        written = secret["spec"]["target"]["template"]["data"]
+        written["DATABASE_URL"] = written["DATABASE_URL"].replace(":5432/", ":5433/")
+
+    everywhere(rendered, "ExternalSecret", "dispatchd-database", move)
+
+
+@breaks(addresses.certificates_name_what_clients_call)
+def certificate_for_one_region_alone(rendered: Rendered) -> None:
+    for stack in PRODUCTION:
+        names = one(rendered.overlays[stack], "Certificate", "worker-gateway-tls")["spec"]["dnsNames"]
+        names.remove("worker-gateway.dispatchd.example")

@@ -5,7 +5,8 @@ from collections.abc import Iterator
 from dispatchd_infra.objects import Object
 from dispatchd_infra.settings import Stack
 from references import Provided, provisions, references
-from rendered import Rendered, name_of, of_kind
+from rendered import Objects, Rendered, each_overlay, name_of, of_kind
+from workloads import templated
 
 DEV_SECRETS = {
     "dispatchd-database": frozenset({"DATABASE_URL", "username", "password"}),
@@ -37,3 +38,17 @@ def references_exist(rendered: Rendered) -> Iterator[str]:
                 yield f"{stack}: {name_of(reference.source)}: there is no {what}"
             elif reference.key is not None and provided.keys is not None and reference.key not in provided.keys:
                 yield f"{stack}: {name_of(reference.source)}: {what} has no key {reference.key}"
+
+
+@each_overlay
+def mounts_have_volumes(stack: Stack, objects: Objects) -> Iterator[str]:
+    """Every mount is of a volume of the pod, or of a claim of its StatefulSet; and every volume is mounted."""
+    for workload in templated(objects):
+        claims = workload.owner["spec"].get("volumeClaimTemplates", ())
+        volumes = {each["name"] for each in workload.spec.get("volumes", ())}
+        volumes |= {each["metadata"]["name"] for each in claims}
+        mounted = {mount["name"] for each in workload.containers for mount in each.get("volumeMounts", ())}
+        for name in sorted(mounted - volumes):
+            yield f"{workload}: it mounts {name}, which is no volume of it"
+        for name in sorted(volumes - mounted):
+            yield f"{workload}: nobody mounts its volume {name}"
