@@ -1,0 +1,100 @@
+"""A cluster as these tests use it: objects go in by server-side apply, as Argo CD does it, and are read back."""
+
+import json
+import subprocess
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from cluster.definitions import custom_resource_definitions
+from cluster.processes import control_plane
+from dispatchd_infra.objects import Object
+from infra_tools.catalogue import KUBECTL, find
+
+
+class Refused(Exception):
+    """The API server did not accept something; the text is what it said."""
+
+
+@dataclass(frozen=True, slots=True)
+class Cluster:
+    """An API server and the administrator's way to it."""
+
+    kubeconfig: Path
+
+    def apply(self, objects: Iterable[Object], *, dry_run: bool = False) -> None:
+        """Applies the objects in their order; a field that the API server does not know is refused. Raises Refused."""
+        arguments = ["apply", "--server-side", "--validate=strict", "--field-manager=argocd-controller"]
+        if dry_run:
+            arguments.append("--dry-run=server")
+        # The API server's warnings are about fields on their way out, which nothing rendered may have.
+        self._run(*arguments, "--warnings-as-errors", "--filename=-", given=_list(objects))
+
+    def delete(self, objects: Iterable[Object]) -> None:
+        """Deletes the objects that are there, and waits until they are gone."""
+        self._run("delete", "--ignore-not-found", "--filename=-", given=_list(objects))
+
+    def read(self, kind: str, namespace: str | None = None) -> list[Object]:
+        """All objects of a kind, in one namespace or in all."""
+        place = "--all-namespaces" if namespace is None else f"--namespace={namespace}"
+        items: list[Object] = json.loads(self._run("get", kind, place, "--output=json"))["items"]
+        return items
+
+    def wait(self, value: Object, path: str, wanted: int | None = None) -> None:
+        """Waits until the object has this field, with this value if one is given. Raises Refused after a minute."""
+        metadata = value["metadata"]
+        condition = f"--for=jsonpath={{{path}}}" + ("" if wanted is None else f"={wanted}")
+        place = f"--namespace={metadata.get('namespace', 'default')}"
+        self._run("wait", f"{value['kind']}/{metadata['name']}", place, condition, "--timeout=60s")
+
+    def scale(self, deployment: Object, replicas: int) -> None:
+        """Asks for so many replicas, as an autoscaler does."""
+        metadata = deployment["metadata"]
+        place = f"--namespace={metadata['namespace']}"
+        self._run("scale", f"deployment/{metadata['name']}", place, f"--replicas={replicas}")
+
+    def restart(self, deployment: Object) -> None:
+        """Begins a rolling update."""
+        metadata = deployment["metadata"]
+        self._run("rollout", "restart", f"deployment/{metadata['name']}", f"--namespace={metadata['namespace']}")
+
+    def _run(self, *arguments: str, given: str | None = None) -> str:
+        command = [
+            str(find(KUBECTL)),
+            f"--kubeconfig={self.kubeconfig}",
+            f"--cache-dir={self.kubeconfig.parent / 'cache'}",
+        ]
+        done = subprocess.run(
+            [*command, *arguments], input=given, capture_output=True, text=True, timeout=100, check=False
+        )
+        if done.returncode != 0:
+            raise Refused(f"kubectl {arguments[0]}: {done.stderr.strip()}")
+        return done.stdout
+
+
+@contextmanager
+def new_cluster(folder: Path) -> Iterator[Cluster]:
+    """A cluster that has nothing yet but the definitions of the custom resources."""
+    with control_plane(folder) as kubeconfig:
+        cluster = Cluster(kubeconfig)
+        definitions = custom_resource_definitions()
+        cluster.apply(definitions)
+        for each in definitions:
+            cluster.wait(each, ".status.acceptedNames.kind")
+        yield cluster
+
+
+def prepare(cluster: Cluster, objects: Iterable[Object]) -> None:
+    """Gives the cluster what `infra render-cluster` prints, and waits until its quotas are counted."""
+    listed = list(objects)
+    cluster.apply(listed)
+    for each in listed:
+        if each["kind"] == "ResourceQuota":
+            cluster.wait(each, ".status.hard")
+
+
+def _list(objects: Iterable[Object]) -> str:
+    value: dict[str, Any] = {"apiVersion": "v1", "kind": "List", "items": list(objects)}
+    return json.dumps(value)
