@@ -1,18 +1,21 @@
 """Everything that is rendered, as parsed objects: what overlays build, what Argo CD reads, what clusters are given."""
 
+import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from copy import deepcopy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 from click.testing import CliRunner
 
 from dispatchd_infra import regions
 from dispatchd_infra.cli import main
+from dispatchd_infra.folder import write
 from dispatchd_infra.manifests.postgres_cluster import region_objects
 from dispatchd_infra.objects import Object
 from dispatchd_infra.promotion.steps import bootstrap_passive
-from dispatchd_infra.region_state import RegionState, peer_of
+from dispatchd_infra.region_state import Regions, RegionState, peer_of
 from dispatchd_infra.settings import ENVIRONMENTS, PRODUCTION, Stack, read_common, read_environment
 from kubectl import documents, kustomize
 
@@ -88,6 +91,17 @@ def database_of(own: RegionState, peer: RegionState) -> Objects:
     common, environments = read_common(infra), {each: read_environment(infra, each) for each in PRODUCTION}
     objects = region_objects(common, environments, own, peer)
     return [{**each, "metadata": {**each["metadata"], "namespace": common.namespaces.dispatchd}} for each in objects]
+
+
+def at_another_step(now: Rendered, state: Regions, folder: Path) -> Rendered:
+    """What is rendered when the production regions are in another state; `folder` is an empty one to build it in."""
+    infra = REPOSITORY / "infra"
+    common, environments = read_common(infra), {each: read_environment(infra, each) for each in PRODUCTION}
+    shutil.copytree(GITOPS, folder / GITOPS.name)
+    for each in regions.folders(state, partial(region_objects, common, environments)):
+        write(folder, each)
+    overlays = {stack: kustomize(folder / GITOPS.name / "overlays" / stack) for stack in PRODUCTION}
+    return replace(now, overlays={**now.overlays, **overlays})
 
 
 def _argocd(stack: Stack) -> Objects:
