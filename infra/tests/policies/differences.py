@@ -9,6 +9,8 @@ from dispatchd_infra.settings import Stack
 from policies.allowed_differences import PRODUCTION_FROM_STAGING, STAGING_FROM_DEV, WRITTEN_BY_PROMOTION
 from rendered import Objects, Rendered, has_hash, plain_name
 
+_ALLOWED = "tests/policies/allowed_differences.py"
+
 _DATABASE_KINDS = ("Cluster", "ObjectStore", "ScheduledBackup")
 """What `regions/database/` brings, beside the ConfigMap of `regions/active`."""
 
@@ -22,10 +24,10 @@ def environments_differ_only_where_allowed(rendered: Rendered) -> Iterator[str]:
         found = list(_differences(rendered.overlays[before], rendered.overlays[after]))
         for place in found:
             if not any(fnmatchcase(place, pattern) for pattern in (*allowed, *WRITTEN_BY_PROMOTION)):
-                yield f"{after} differs from {before} in {place}"
+                yield f"{after} differs from {before} in {place}; if it is meant, allow it in {_ALLOWED}"
         for pattern in allowed:
             if not any(fnmatchcase(place, pattern) for place in found):
-                yield f"{after} does not differ from {before} in {pattern}, which is allowed"
+                yield f"{after} does not differ from {before} in {pattern}; take it out of {_ALLOWED}"
 
 
 def production_regions_are_equal(rendered: Rendered) -> Iterator[str]:
