@@ -54,8 +54,8 @@ def _endpoints(stack: Stack, objects: Objects) -> Iterator[Endpoint]:
         yield _pod("operator", "cnpg-system", **{"app.kubernetes.io/name": "cloudnative-pg"})
         yield Endpoint("internet", address="203.0.113.7")
         yield Endpoint("internet by IPv6", address="2001:db8::7")
-    network = read_environment(REPOSITORY / "infra", stack).client_cidrs[0]
-    yield Endpoint("client outside", address=str(network.network_address + 9))
+    for network in read_environment(REPOSITORY / "infra", stack).client_cidrs:
+        yield Endpoint(f"client in {network}", address=str(network.network_address))
 
 
 def _network(stack: Stack, objects: Objects) -> Network:
@@ -66,7 +66,7 @@ def _expected(stack: Stack, objects: Objects) -> set[Edge]:
     """What the declared readers and listeners need, and DNS for everybody."""
     edges = {Edge(reader, *SERVERS[setting]) for setting, readers in READERS.items() for reader in readers}
     endpoints = list(_endpoints(stack, objects))
-    clients = ("client", "client outside")
+    clients = [each.name for each in endpoints if each.name.startswith("client")]
     edges |= {Edge(client, role, port) for client in clients for role, port in GRPC.items()}
     inside = [each.name for each in endpoints if each.namespace == NAMESPACE]
     edges |= {Edge(name, "dns", 53, protocol) for name in inside for protocol in ("UDP", "TCP")}

@@ -1,6 +1,6 @@
 """Environments that differ where they must not, and clusters that are not prepared for them."""
 
-from breaches.registry import breaks
+from breaches.registry import breaks, container
 from dispatchd_infra.settings import Stack
 from policies import differences, namespaces
 from rendered import Rendered, of_kind, one
@@ -21,6 +21,12 @@ def setting_in_staging_that_production_has_not(rendered: Rendered) -> None:
 def regions_of_different_size(rendered: Rendered) -> None:
     objects = rendered.overlays[Stack.PROD_REGION_B]
     one(objects, "HorizontalPodAutoscaler", "control-plane")["spec"]["maxReplicas"] += 1
+
+
+@breaks(differences.production_regions_are_equal)
+def regions_with_different_redis(rendered: Rendered) -> None:
+    own = container(one(rendered.overlays[Stack.PROD_REGION_B], "StatefulSet", "redis"))
+    own["image"] = own["image"].replace("sha256:", "sha256:0")[: len(own["image"])]
 
 
 @breaks(namespaces.namespaces_are_restricted)

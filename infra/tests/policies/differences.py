@@ -49,10 +49,10 @@ def _as_a_region(objects: Objects, stack: Stack) -> Objects:
 
 
 def _without_images(value: Any) -> Any:
-    """Only `promote-image` decides about the images of dispatchd, and for one region before the other."""
+    """Only `promote-image` decides about the images of dispatchd, perhaps for one region before the other."""
     if isinstance(value, Mapping):
         return {
-            key: each.partition("@")[0].partition(":")[0] if key == "image" else _without_images(each)
+            key: "dispatchd" if key == "image" and "/dispatchd-" in each else _without_images(each)
             for key, each in value.items()
         }
     if isinstance(value, list):
