@@ -9,7 +9,7 @@ from typing import Any
 
 from dispatchd_infra.objects import Object
 from dispatchd_infra.settings import Stack
-from rendered import Rendered, one
+from rendered import Rendered, of_kind, one
 from schema_checks import SCHEMAS
 
 
@@ -44,3 +44,16 @@ def test_a_default_that_is_left_out_is_noticed(rendered: Rendered) -> None:
     del cluster["spec"]["plugins"][0]["enabled"]
 
     assert list(_left_out(cluster)) == ["Cluster.spec.plugins.0.enabled"]
+
+
+def test_claims_of_stateful_sets_say_what_they_are(rendered: Rendered) -> None:
+    """The API server adds version and kind to each (argoproj/argo-cd, issue 11143)."""
+    claims = [
+        claim
+        for objects in rendered.overlays.values()
+        for each in of_kind(objects, "StatefulSet")
+        for claim in each["spec"].get("volumeClaimTemplates", ())
+    ]
+
+    assert claims
+    assert {(claim.get("apiVersion"), claim.get("kind")) for claim in claims} == {("v1", "PersistentVolumeClaim")}

@@ -88,7 +88,10 @@ def _service() -> Object:
 
 
 def _stateful_set(common: Common, environment: Environment) -> Object:
+    # The API server adds version and kind to a claim without them, which Argo CD would take for a difference.
     claim = PersistentVolumeClaimArgs(
+        api_version="v1",
+        kind="PersistentVolumeClaim",
         metadata=ObjectMetaArgs(name="data"),
         spec=PersistentVolumeClaimSpecArgs(
             access_modes=["ReadWriteOnce"],
