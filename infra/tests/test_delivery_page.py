@@ -9,12 +9,13 @@ import click
 import pytest
 
 from dispatchd_infra.cli import main
+from dispatchd_infra.manifests import access, cluster
 from dispatchd_infra.manifests.labels import POSTGRES
 from dispatchd_infra.manifests.pods import ARCHIVE_TIMEOUT_S
 from dispatchd_infra.manifests.roles import SERVING
 from dispatchd_infra.promotion.region_status import OLDEST
 from dispatchd_infra.promotion.steps import Phase, Step, phase_of
-from dispatchd_infra.settings import ENVIRONMENTS, read_common
+from dispatchd_infra.settings import ENVIRONMENTS, Stack, read_common, read_environment
 from promotion.switching import A, B, Production, alone, settled, token
 from repositories import INFRA
 
@@ -98,10 +99,65 @@ def test_what_kubectl_is_told_exists() -> None:
     assert contexts <= set(ENVIRONMENTS)
 
 
+CALLS_OF_KUBECTL = [
+    *(each for each in commands(PAGE, "kubectl") if each[:2] != ["config", "use-context"]),
+    *(shlex.split(each) for each in re.findall(r"`kubectl ([^`]+)`", PAGE)),
+]
+"""Those in blocks, and those within sentences."""
+
+
+@pytest.mark.parametrize("arguments", CALLS_OF_KUBECTL, ids=" ".join)
+def test_operators_have_the_rights_that_kubectl_needs(arguments: list[str]) -> None:
+    option, context, flag, namespace, *command = arguments
+    assert (option, flag) == ("--context", "-n"), "operators have rights in one namespace at a time"
+
+    assert _needed(command) - _rights(Stack(context), namespace) == set()
+
+
 def test_the_times_on_the_page_are_those_of_the_code() -> None:
     words = {5: "five", 10: "ten"}
     assert f"after {words[ARCHIVE_TIMEOUT_S // 60]}\nminutes in any case" in PAGE
     assert f"good for {words[int(OLDEST.total_seconds()) // 60]} minutes" in PAGE
+
+
+Right = tuple[str, str]
+"""A resource with its subresource, and a verb."""
+
+
+def _needed(command: list[str]) -> set[Right]:
+    """What a call of kubectl asks of the API server."""
+    verb, kind, *_ = command
+    match verb:
+        case "exec":
+            deployment, _, _ = kind.partition("/")
+            assert deployment == "deploy"
+            return {("deployments", "get"), ("pods", "list"), ("pods", "get"), ("pods/exec", "create")}
+        case "scale":
+            return {(f"{kind}s", "get"), (f"{kind}s/scale", "patch")}
+        case "get":
+            return {(_plural(kind), "get"), (_plural(kind), "list")}
+        case "delete":
+            # It waits until the object is gone.
+            return {(_plural(kind), each) for each in ("get", "list", "watch", "delete")}
+    raise AssertionError(f"nobody has said which rights `kubectl {verb}` needs")
+
+
+def _plural(kind: str) -> str:
+    return kind.partition(".")[0]
+
+
+def _rights(stack: Stack, namespace: str) -> set[Right]:
+    """What people on call may do in a namespace."""
+    objects = cluster.objects(read_common(INFRA), read_environment(INFRA, stack))
+    return {
+        (resource, verb)
+        for role in objects
+        if role["kind"] == "Role"
+        and (role["metadata"]["name"], role["metadata"]["namespace"]) == (access.OPERATORS, namespace)
+        for rule in role["rules"]
+        for resource in rule["resources"]
+        for verb in rule["verbs"]
+    }
 
 
 def _walk(production: Production, text: str) -> list[Step]:

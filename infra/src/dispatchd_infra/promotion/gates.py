@@ -146,7 +146,8 @@ def _question(gate: Confirmed, stack: Stack) -> str:
     return {
         Confirmed.BACKUP: (
             f"{stack} is copied from the archive of {peer}. Has a backup of {peer} completed since it became the"
-            f" primary? Look with `kubectl --context {peer} get backups.postgresql.cnpg.io --all-namespaces`."
+            f" primary? `kubectl --context {peer} get backups.postgresql.cnpg.io` in the namespace of dispatchd shows"
+            " it."
         ),
         Confirmed.VOLUMES_DELETED: (
             f"While Argo CD of {stack} is stopped, did you delete the Cluster of {stack} and its volume claims?"
