@@ -46,7 +46,10 @@ def _run(*arguments: str) -> str:
 
 
 class _Loader(yaml.CSafeLoader):
-    """Reads what kustomize writes as kustomize means it, in the core schema of YAML 1.2: dates and `=` are text."""
+    """Reads what kustomize writes as kustomize means it: dates, `=` and `1.E309`, which is no float to Go, are text.
+
+    Real floats would be too, but our objects have none.
+    """
 
 
 _Loader.yaml_implicit_resolvers = {}
@@ -54,7 +57,6 @@ for _tag, _pattern, _first in (
     ("bool", r"true|True|TRUE|false|False|FALSE", "tTfF"),
     ("null", r"~|null|Null|NULL|", "~nN\0"),
     ("int", r"[-+]?(0|[1-9][0-9]*)", "-+0123456789"),
-    ("float", r"[-+]?(\.[0-9]+|[0-9]+\.[0-9]*)([eE][-+]?[0-9]+)?", "-+.0123456789"),
 ):
     _Loader.add_implicit_resolver(
         f"tag:yaml.org,2002:{_tag}", re.compile(f"^(?:{_pattern})$"), [*_first.strip("\0"), ""]
