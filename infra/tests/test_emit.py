@@ -17,7 +17,8 @@ from kubectl import kustomize, read_as_kubernetes
 _AMBIGUOUS = (
     "", " ", "~", "null", "Null", "true", "True", "on", "off", "yes", "No", "y", "n", "1e3", "12e5034", "1.E309",
     "0o17", "017", "0x1F", "1_000", "+1", "-1", ".5", "1.", ".inf", "-.INF", ".NaN", "1:30", "2026-11-28",
-    "2026-11-28T10:00:00Z", "=", "<<", "!tag", "&anchor", "*alias", "# no comment", "a: b", "a #b", "- a", "? a", "[a]", "{a}", "%YAML", "---",
+    "2026-11-28T10:00:00Z", "=", "<<", "!tag", "&anchor", "*alias",
+    "# no comment", "a: b", "a #b", "- a", "? a", "[a]", "{a}", "%YAML", "---",
     "...", "@a", "`a`", "'", '"', "\\", "a\n", "\na", "a\n\n", " a\nb ", "a\u2028b", "\ufeff",
     "\u00e9", "\U0001f600", "a" * 300 + " b", "sha256:" + "0" * 64, "30s", "512Mi", "250m", "1e3\n",
 )  # fmt: skip
