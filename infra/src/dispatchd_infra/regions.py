@@ -1,6 +1,7 @@
 """The files of a region switch, below `gitops/regions/`: what is in them, and reading it back.
 
-`active/` tells the roles of both regions which one is the primary, and under which epoch: one commit moves both.
+`active/` tells the roles of both regions which one is the primary, and under which epoch: one commit moves both. It also
+names the primary database in an annotation, so that git can't merge two promotions of different databases.
 `database/<region>/` holds that region's Postgres cluster. Its state stands in annotations of the component, so that it
 can be read back; the objects follow from the state and the settings. `infra promote-region` alone writes them.
 """
@@ -125,7 +126,16 @@ def _yaml(reader: Reader, place: str) -> object:
 
 def _active(regions: Regions) -> Object:
     values = configuration.region_settings(regions.primary, regions.epoch)
-    return kustomize.component(config_maps=[kustomize.config_map(configuration.REGION, values)])
+    primary_database = regions.primary_database
+    return {
+        **kustomize.component(config_maps=[kustomize.config_map(configuration.REGION, values)]),
+        "metadata": {
+            "name": "active",
+            "annotations": {
+                f"{_ANNOTATION}primary-database": "none" if primary_database is None else str(primary_database)
+            },
+        },
+    }
 
 
 def _database_folder(state: RegionState, peer: RegionState, objects: DatabaseObjects) -> Folder:

@@ -145,6 +145,33 @@ def test_a_planned_switch_can_become_an_unplanned_one(production: Production, st
     assert phase_of(production.state) is Phase.DIVERGED
 
 
+def test_the_old_primary_takes_over_again_if_the_new_one_is_lost_before_the_roles_are_switched(
+    production: Production,
+) -> None:
+    production.demote()
+    production.promote()
+    unplanned = f"--step promote --region {A} --unplanned"
+    assert unplanned in production.clone.succeed("promote-region")
+    production.step("promote", A, "--unplanned", "--fenced", "The network of B is cut")
+    production.merge()
+    assert roles(production) == (DatabaseRole.PRIMARY, DatabaseRole.DIVERGED)
+    assert (production.state.primary, production.state.epoch) == (A, 1)
+    production.step("rebuild", B, "--gates-confirmed", "backup", "--gates-confirmed", "volumes-deleted")
+    assert phase_of(production.state) is Phase.SETTLED
+
+
+def test_git_does_not_merge_two_steps_that_promote_different_databases(production: Production) -> None:
+    production.demote()
+    production.step("promote", B, "--token", token())
+    production.clone.git("switch", "--quiet", "--create", "give-up", "origin/production")
+    production.step("promote", A, "--token", token())
+    with pytest.raises(AssertionError, match="merge"):
+        production.clone.git("merge", BRANCH)
+    assert production.clone.git("diff", "--name-only", "--diff-filter=U").split() == [
+        f"{regions.ACTIVE}/kustomization.yaml"
+    ]
+
+
 @pytest.mark.parametrize(
     "walk", [("demote", "promote", "switch", "finish"), ("promote_unplanned", "switch", "rebuild")]
 )
@@ -209,6 +236,7 @@ def test_every_step_is_one_commit_that_touches_only_regions_and_pushes_nothing(p
     assert production.clone.git("rev-parse", "HEAD~1") == before[0]
     assert production.clone.git("ls-remote", "origin") == before[1]
     assert production.clone.git("show", "--name-only", "--format=", "HEAD").splitlines() == [
+        "gitops/regions/active/kustomization.yaml",
         "gitops/regions/database/prod-region-a/cluster-postgres.yaml",
         "gitops/regions/database/prod-region-a/kustomization.yaml",
     ]

@@ -70,6 +70,8 @@ class Guide:
                     lines += [
                         f"If it waits in vain, because {primary} is lost, fence that region and do without the token:",
                         _command(Step.PROMOTE, peer, '--unplanned --fenced "HOW IT WAS FENCED"'),
+                        f"If {peer} is lost, fence that region and take {primary} again:",
+                        _command(Step.PROMOTE, primary, '--unplanned --fenced "HOW IT WAS FENCED"'),
                     ]
                 return lines
             case Phase.SWITCHED:

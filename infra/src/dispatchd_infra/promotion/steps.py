@@ -8,7 +8,12 @@ Planned, without a loss::
 
 Unplanned, when A can't be reached; what B had not read from A's archive is lost::
 
-    settled, demoted or promoted ── promote B --unplanned ──▶ promoted ── switch B ──▶ diverged ── rebuild A ──▶ settled
+    settled, switched, demoted or promoted ── promote B --unplanned ──▶ promoted ── switch B ──▶ diverged
+    diverged ── rebuild A ──▶ settled
+
+If B is lost before the roles were switched to it, A takes over again under the same epoch::
+
+    promoted ── promote A --unplanned ──▶ diverged ── rebuild B ──▶ settled
 
 The first passive region::
 
@@ -86,7 +91,10 @@ def demote(regions: Regions, stack: Stack) -> Regions:
     if phase is Phase.DEMOTED and regions.primary is stack:
         return regions
     if phase is Phase.SWITCHED:
-        raise StateRefused("the token of the last promotion still stands there, and a used token blocks the way back")
+        raise StateRefused(
+            f"the token of the last promotion still stands there, and a used token blocks the way back: first take the"
+            f" step {Step.FINISH} for {regions.primary}"
+        )
     _demand(regions, Phase.SETTLED, Step.DEMOTE)
     _demand_role(regions, stack, DatabaseRole.PRIMARY, "only the primary can be demoted")
     return regions.with_database(stack, role=DatabaseRole.REPLICA)
@@ -104,7 +112,8 @@ def promote(regions: Regions, stack: Stack, token: str) -> Regions:
 def promote_unplanned(regions: Regions, stack: Stack) -> Regions:
     """Makes a replica the primary with what it has; the database of the other region has diverged from then on.
 
-    This also ends a planned switch whose token can't be had, or whose position is never reached.
+    This also ends a planned switch whose token can't be had or whose position is never reached, and one whose new
+    primary is lost before the roles are told of it: the demoted database has everything, as nothing worked since.
     """
     state, peer = regions.of(stack), regions.of(peer_of(stack))
     if state.role is DatabaseRole.PRIMARY and state.token is None and peer.role is DatabaseRole.DIVERGED:
@@ -112,7 +121,7 @@ def promote_unplanned(regions: Regions, stack: Stack) -> Regions:
     phase = phase_of(regions)
     waits_for_ever = phase is Phase.PROMOTED and state.token is not None
     if not waits_for_ever:
-        if phase not in (Phase.SETTLED, Phase.SWITCHED, Phase.DEMOTED):
+        if phase in (Phase.ALONE, Phase.DIVERGED):
             raise StateRefused(f"{stack} can't be promoted: {_where(regions)}")
         _demand_role(regions, stack, DatabaseRole.REPLICA, "only a replica can be promoted")
     diverged = regions.with_database(peer.stack, role=DatabaseRole.DIVERGED, token=None)
