@@ -19,8 +19,10 @@ from infra_tools.catalogue import API_SERVER, CONTROLLER_MANAGER, ETCD, find
 CONTEXT = "loopback"
 """The one context of the kubeconfig that is written."""
 
+TOKEN = "the-token-of-a-test-on-loopback"
+"""What the administrator in that kubeconfig logs in with."""
+
 _READY_WITHIN = timedelta(seconds=60)
-_TOKEN = "the-token-of-a-test-on-loopback"
 
 _CONTROLLERS = (
     "deployment-controller",
@@ -53,7 +55,7 @@ def control_plane(folder: Path) -> Iterator[Path]:
         )
     )
     tokens = folder / "tokens.csv"
-    tokens.write_text(f'{_TOKEN},administrator,administrator,"system:masters"\n')
+    tokens.write_text(f'{TOKEN},administrator,administrator,"system:masters"\n')
     kubeconfig = _write_kubeconfig(folder, port)
     with ExitStack() as running:
         running.enter_context(
@@ -140,7 +142,7 @@ def _wait_until_ready(api_server: subprocess.Popen[bytes], folder: Path, port: i
 
 
 def _ready(port: int, certificate: Path) -> bool:
-    request = urllib.request.Request(f"https://127.0.0.1:{port}/readyz", headers={"Authorization": f"Bearer {_TOKEN}"})
+    request = urllib.request.Request(f"https://127.0.0.1:{port}/readyz", headers={"Authorization": f"Bearer {TOKEN}"})
     try:
         with urllib.request.urlopen(request, timeout=5, context=ssl.create_default_context(cafile=str(certificate))):
             return True
@@ -155,7 +157,7 @@ def _write_kubeconfig(folder: Path, port: int) -> Path:
         "apiVersion": "v1",
         "kind": "Config",
         "clusters": [{"name": CONTEXT, "cluster": server}],
-        "users": [{"name": CONTEXT, "user": {"token": _TOKEN}}],
+        "users": [{"name": CONTEXT, "user": {"token": TOKEN}}],
         "contexts": [{"name": CONTEXT, "context": {"cluster": CONTEXT, "user": CONTEXT}}],
         "current-context": CONTEXT,
     }
