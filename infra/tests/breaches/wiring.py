@@ -99,6 +99,11 @@ def mount_of_a_volume_that_is_not_there(rendered: Rendered) -> None:
     everywhere(rendered, "Deployment", "scheduler", misspell)
 
 
+@breaks(existing.mounted_secrets_can_be_read)
+def keys_for_another_group(rendered: Rendered) -> None:
+    everywhere(rendered, "Deployment", "control-plane", lambda each: pod(each)["securityContext"].pop("fsGroup"))
+
+
 @breaks(addresses.addresses_lead_to_services)
 def redis_in_a_namespace_that_is_not_there(rendered: Rendered) -> None:
     everywhere(
@@ -123,3 +128,8 @@ def certificate_for_one_region_alone(rendered: Rendered) -> None:
     for stack in PRODUCTION:
         names = one(rendered.overlays[stack], "Certificate", "worker-gateway-tls")["spec"]["dnsNames"]
         names.remove("worker-gateway.dispatchd.example")
+
+
+@breaks(addresses.clients_outside_keep_their_address)
+def balancer_that_hides_its_clients(rendered: Rendered) -> None:
+    everywhere(rendered, "Service", "control-plane-external", lambda each: each["spec"].pop("externalTrafficPolicy"))

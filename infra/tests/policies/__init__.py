@@ -1,6 +1,10 @@
 """What must hold for everything that is rendered, each as a function that gives a sentence for every breach."""
 
-from policies.addresses import addresses_lead_to_services, certificates_name_what_clients_call
+from policies.addresses import (
+    addresses_lead_to_services,
+    certificates_name_what_clients_call,
+    clients_outside_keep_their_address,
+)
 from policies.applications import (
     custom_resources_wait_for_their_kind,
     data_of_production_is_not_removed_unasked,
@@ -10,7 +14,7 @@ from policies.applications import (
     what_autoscalers_own_is_ignored,
 )
 from policies.differences import environments_differ_only_where_allowed, production_regions_are_equal
-from policies.existing import mounts_have_volumes, references_exist
+from policies.existing import mounted_secrets_can_be_read, mounts_have_volumes, references_exist
 from policies.namespaces import namespaces_are_restricted, quotas_admit_every_pod
 from policies.pods import (
     containers_are_bounded,
@@ -46,6 +50,7 @@ POLICIES: tuple[Policy, ...] = (
     addresses_lead_to_services,
     applications_stay_in_their_project,
     certificates_name_what_clients_call,
+    clients_outside_keep_their_address,
     cluster_kinds_are_listed_by_hand,
     containers_are_bounded,
     custom_resources_wait_for_their_kind,
@@ -55,6 +60,7 @@ POLICIES: tuple[Policy, ...] = (
     environments_follow_their_branch,
     generated_config_maps_come_first,
     images_are_pinned,
+    mounted_secrets_can_be_read,
     mounts_have_volumes,
     mutations_are_never_allowed_by_hand,
     namespaces_are_restricted,

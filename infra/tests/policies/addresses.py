@@ -51,3 +51,12 @@ def certificates_name_what_clients_call(stack: Stack, objects: Objects) -> Itera
             needed |= {f"{server}.{environment.domain}", f"{server}.{environment.client_domain}"}
         for name in sorted(needed - set(certificate["spec"]["dnsNames"])):
             yield f"{name_of(certificate)} does not name {name}"
+
+
+@each_overlay
+def clients_outside_keep_their_address(stack: Stack, objects: Objects) -> Iterator[str]:
+    """A node that passes a connection on to another one puts its own address in, which no `ipBlock` of clients has."""
+    for service in of_kind(objects, "Service"):
+        spec = service["spec"]
+        if spec.get("type") in ("LoadBalancer", "NodePort") and spec.get("externalTrafficPolicy") != "Local":
+            yield f"{name_of(service)}: without externalTrafficPolicy Local the network policy sees nodes, not clients"

@@ -52,3 +52,13 @@ def mounts_have_volumes(stack: Stack, objects: Objects) -> Iterator[str]:
             yield f"{workload}: it mounts {name}, which is no volume of it"
         for name in sorted(volumes - mounted):
             yield f"{workload}: nobody mounts its volume {name}"
+
+
+@each_overlay
+def mounted_secrets_can_be_read(stack: Stack, objects: Objects) -> Iterator[str]:
+    """Their files belong to root and to the group `fsGroup`, so that without it no other user reads them."""
+    for workload in templated(objects):
+        context = workload.spec.get("securityContext", {})
+        secrets = [each["name"] for each in workload.spec.get("volumes", ()) if "secret" in each]
+        if secrets and context.get("fsGroup") != context.get("runAsGroup"):
+            yield f"{workload}: its group can't read {', '.join(secrets)}, because fsGroup is not its runAsGroup"
