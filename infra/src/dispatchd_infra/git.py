@@ -44,12 +44,12 @@ class Git:
 
     def changed_since_fork(self, base: str, head: str) -> list[str]:
         """The files that `head` changed since it was one with `base`."""
-        return self._run("diff", "--name-only", "--no-renames", f"{base}...{head}").splitlines()
+        return self._output("diff", "--name-only", "--no-renames", "-z", f"{base}...{head}").split("\0")[:-1]
 
     def uncommitted(self, path: str) -> list[str]:
         """The files below a path that are not as they were committed."""
-        lines = self._run("status", "--porcelain", "--untracked-files=all", "--no-renames", "--", path).splitlines()
-        return [line.split(maxsplit=1)[1] for line in lines]
+        found = self._output("status", "--porcelain", "-z", "--untracked-files=all", "--no-renames", "--", path)
+        return [entry[3:] for entry in found.split("\0")[:-1]]
 
     def show(self, commit: str, path: str) -> str | None:
         """The text of a file in a commit, or None if it is not there."""
@@ -71,9 +71,16 @@ class Git:
             raise GitError("git does not know who commits: set user.name and user.email with `git config`")
 
     def commit(self, paths: Sequence[str], message: str) -> str:
-        """Commits these paths and nothing else, and returns the abbreviated id of the commit."""
+        """Commits these paths and nothing else, and returns the abbreviated id of the commit.
+
+        Raises GitError if git refuses, by a hook for instance; these paths are then again as they were committed.
+        """
         self._run("add", "--all", "--", *paths)
-        self._run("commit", "--quiet", "--only", "--file=-", "--", *paths, text=message)
+        try:
+            self._run("commit", "--quiet", "--only", "--file=-", "--", *paths, text=message)
+        except GitError:
+            self._run("restore", "--source=HEAD", "--staged", "--worktree", "--", *paths)
+            raise
         return self._run("rev-parse", "--short", "HEAD")
 
     def _run(self, *arguments: str, text: str = "") -> str:
@@ -98,6 +105,7 @@ class Git:
                 capture_output=True,
                 text=True,
                 encoding="utf-8",
+                errors="replace",
                 check=False,
             )
         except FileNotFoundError:

@@ -1,7 +1,7 @@
 """The files of a region switch, below `gitops/regions/`: what is in them, and reading it back.
 
-`active/` tells the roles of both regions which one is the primary, and under which epoch: one commit moves both. It also
-names the primary database in an annotation, so that git can't merge two promotions of different databases.
+`active/` tells the roles of both regions which one is the primary, and under which epoch: one commit moves both. It
+also names the primary database in an annotation, so that git can't merge two promotions of different databases.
 `database/<region>/` holds that region's Postgres cluster. Its state stands in annotations of the component, so that it
 can be read back; the objects follow from the state and the settings. `infra promote-region` alone writes them.
 """

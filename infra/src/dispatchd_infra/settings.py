@@ -298,12 +298,18 @@ def checked(model: type[ModelT], value: Any, source: str) -> ModelT:
     try:
         return model.model_validate(value)
     except ValidationError as exc:
-        lines = []
-        for error in exc.errors():
-            key = ".".join(str(part) for part in error["loc"])
-            found = "" if error["type"] == "missing" else f" (found {error['input']!r})"
-            lines.append(f"{source}: {key + ': ' if key else ''}{error['msg']}{found if key else ''}")
-        raise SettingsError("\n".join(lines)) from exc
+        raise SettingsError("\n".join(mistakes(exc, source))) from exc
+
+
+def mistakes(exc: ValidationError, source: str) -> list[str]:
+    """A line for each mistake: where it was read, the key, what is wrong, and what stands there."""
+    lines = []
+    for error in exc.errors():
+        key = ".".join(str(part) for part in error["loc"])
+        found = "" if error["type"] == "missing" else f" (found {error['input']!r})"
+        message = "write a mapping of keys to values" if error["type"] == "model_type" else error["msg"]
+        lines.append(f"{source}: {key + ': ' if key else ''}{message}{found if key else ''}")
+    return lines
 
 
 def read_mapping(path: Path) -> dict[str, Any]:

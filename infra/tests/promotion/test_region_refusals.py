@@ -1,6 +1,7 @@
 """What `infra promote-region` refuses; after a refusal every file and commit is as it was."""
 
 import json
+import re
 from datetime import timedelta
 from pathlib import Path
 
@@ -8,7 +9,7 @@ import pytest
 
 from dispatchd_infra import regions
 from promotion import switching
-from promotion.switching import BRANCH, A, B, Production, alone, settled, token
+from promotion.switching import A, B, Production, alone, settled, token
 from repositories import Clone
 
 
@@ -95,13 +96,23 @@ def test_the_status_of_the_wrong_region_is_refused(production: Production) -> No
 
 @pytest.mark.parametrize(
     "text",
-    ["", "{}", "[]", json.dumps({"region": "prod-region-c"}), '{"wal_position": "x"}', '{"read_at": "2026-01-01"}'],
+    [
+        "",
+        "{}",
+        "[]",
+        '{"epoch": 0}',
+        '{"in_flight": -1}',
+        json.dumps({"region": "prod-region-c"}),
+        '{"wal_position": "x"}',
+        '{"read_at": "2026-01-01"}',
+    ],
 )
 def test_what_is_no_status_is_refused_with_the_command_that_makes_one(production: Production, text: str) -> None:
     file = production.clone.root.parent / "status.json"
     file.write_text(text)
     said = production.refuse("demote", A, "--status", str(file))
     assert "status.json: " in said
+    assert ": :" not in said
     assert "dispatchd region status --json" in said
 
 
@@ -228,6 +239,41 @@ def test_an_edited_file_is_refused_with_the_remedy(production: Production) -> No
     assert "--step refresh" in said
 
 
+@pytest.mark.parametrize("is_staged", [False, True])
+def test_what_is_not_committed_is_put_aside_by_the_command_that_is_named(
+    production: Production, is_staged: bool
+) -> None:
+    path = f"{regions.ACTIVE}/kustomization.yaml"
+    production.clone.write(path, production.clone.read(path) + "# edited\n")
+    production.clone.write(f"{regions.PLACE}/nötes of mine.txt", "new")
+    if is_staged:
+        production.clone.git("add", "--all")
+    said = production.refuse("demote", A, *production.drained())
+    assert "nötes of mine.txt" in said
+    [remedy] = re.findall("`git (stash [^`]*)`", said)
+    production.clone.git(*remedy.split())
+    production.step("demote", A, *production.drained())
+
+
+def test_whoever_asks_where_a_switch_stands_is_told_what_is_not_in_production(production: Production) -> None:
+    assert "Note:" not in production.clone.succeed("promote-region")
+    production.step("demote", A, *production.drained())
+    assert "origin/production is in another state" in production.clone.succeed("promote-region")
+    production.clone.git("reset", "--quiet", "--soft", "HEAD~1")
+    assert "is not committed" in production.clone.succeed("promote-region")
+
+
+def test_a_hook_that_refuses_the_commit_leaves_everything_as_it_was(production: Production) -> None:
+    hook = production.clone.root / ".git" / "hooks" / "pre-commit"
+    hook.parent.mkdir(exist_ok=True)
+    hook.write_text("#!/bin/sh\necho 'the hook says no' >&2\nexit 1\n")
+    hook.chmod(0o755)
+    said = production.refuse("demote", A, *production.drained())
+    assert "the hook says no" in said
+    assert "wrote" not in said
+    assert production.clone.git("status", "--porcelain") == ""
+
+
 def test_a_file_of_somebody_elses_in_a_folder_of_regions_is_left_alone(production: Production) -> None:
     path = f"{regions.database_place(B)}/notes.txt"
     production.clone.write(path, "somebody's notes")
@@ -243,7 +289,7 @@ def test_a_branch_without_the_newest_production_is_refused(production: Productio
     production.clone.git("switch", "--quiet", "--create", "old", "HEAD~1")
     said = production.refuse("bootstrap-passive", B, "--gates-confirmed", "backup")
     assert "lacks commits of origin/production" in said
-    assert f"git switch --create {BRANCH} origin/production" in said
+    assert "git switch --no-track --create NEW-BRANCH origin/production" in said
 
 
 def test_a_branch_that_changes_more_than_regions_is_refused(production: Production) -> None:

@@ -92,6 +92,9 @@ def promote_region(
     if step is None:
         state = command.state()
         click.echo("\n".join([*command.guide.where(state), *command.guide.next(state)]))
+        note = branch.note(command.git, command.common.repository, state)
+        if note is not None:
+            click.echo(note)
         return
     options = _Options(token, unplanned, fenced, epoch, status, gates_confirmed)
     options.check(Step(step))
@@ -166,11 +169,12 @@ class _Command:
         changed = self.git.uncommitted(regions.PLACE)
         if not changed:
             return False
-        click.echo("\n".join(f"wrote {path}" for path in changed))
+        wrote = "\n".join(f"wrote {path}" for path in changed)
         if commit:
             done = self.git.commit([regions.PLACE], "\n".join(message) + "\n")
-            click.echo(f"Committed as {done}: {message[0]}")
+            click.echo(f"{wrote}\nCommitted as {done}: {message[0]}")
         else:
+            click.echo(wrote)
             click.echo("Look at it with `git diff`, and commit it before the next step; --commit does so.")
         return True
 

@@ -16,15 +16,26 @@ def check_step(git: Git, repository: Repository) -> None:
     if not git.descends("HEAD", production):
         raise GitError(
             f"this branch lacks commits of {production}, so it may hold an older region and epoch: begin at"
-            f" `git fetch && git switch --create region-switch {production}`"
+            f" `git fetch && git switch --no-track --create NEW-BRANCH {production}`"
         )
     others = _outside(git.changed_since_fork(production, "HEAD"))
     if others:
         raise GitError(
             f"this branch differs from {production} in {_named(others)}, and a step of a switch changes {regions.PLACE}"
-            f" alone: begin at `git switch --create region-switch {production}`"
+            f" alone: begin at `git switch --no-track --create NEW-BRANCH {production}`"
         )
     _check_committed(git)
+
+
+def note(git: Git, repository: Repository, state: Regions) -> str | None:
+    """What whoever looks at a state on disk should know: that it is not committed, or not that of production."""
+    uncommitted = git.uncommitted(regions.PLACE)
+    if uncommitted:
+        return f"Note: {_named(uncommitted)} is not committed, so this is not where the switch stands yet."
+    production = f"origin/{repository.production}"
+    if git.exists(production) and regions.read(lambda path: git.show(production, path)) != state:
+        return f"Note: {production} is in another state. See it by `git switch --detach {production}`."
+    return None
 
 
 def check_refresh(git: Git, repository: Repository, state: Regions) -> None:
@@ -59,7 +70,8 @@ def _check_committed(git: Git) -> None:
     uncommitted = git.uncommitted(regions.PLACE)
     if uncommitted:
         raise GitError(
-            f"{_named(uncommitted)}: this is not committed. Commit it, or undo it by `git checkout -- {regions.PLACE}`"
+            f"{_named(uncommitted)}: this is not committed. Commit it, or put it aside by"
+            f" `git stash push --include-untracked -- {regions.PLACE}`"
         )
 
 

@@ -10,9 +10,9 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, ValidationError
+from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
-from dispatchd_infra.settings import Stack
+from dispatchd_infra.settings import Stack, mistakes
 
 OLDEST = timedelta(minutes=10)
 CLOCKS_DIFFER = timedelta(minutes=1)
@@ -59,9 +59,9 @@ class RegionStatus(BaseModel):
     """Bytes: written by a primary, replayed by a replica."""
     read_at: AwareDatetime
     primary_region: str
-    epoch: int
+    epoch: Annotated[int, Field(ge=1)]
     mode: Mode
-    in_flight: int
+    in_flight: Annotated[int, Field(ge=0)]
     """Executions that workers hold, whether their lease still runs or not."""
     latest_lease_end: AwareDatetime | None
     """When the last lease ends that ran when this was read, or None if none did."""
@@ -100,5 +100,5 @@ def _read(file: Path) -> RegionStatus:
     except (OSError, UnicodeDecodeError) as exc:
         raise StatusRefused(f"{file}: this file can't be read: {exc}") from exc
     except ValidationError as exc:
-        lines = [f"{file.name}: {'.'.join(map(str, error['loc']))}: {error['msg']}" for error in exc.errors()]
+        lines = mistakes(exc, file.name)
         raise StatusRefused("\n".join([*lines, "Save what `dispatchd region status --json` prints."])) from exc

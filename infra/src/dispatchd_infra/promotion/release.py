@@ -19,7 +19,7 @@ from dispatchd_infra.git import Git, GitError
 from dispatchd_infra.images import ImageRefused, Images, RoleImage
 from dispatchd_infra.manifests.roles import SERVING, Role
 from dispatchd_infra.manifests.roles import image as name_of
-from dispatchd_infra.settings import Common, Stack
+from dispatchd_infra.settings import Common, Stack, mistakes
 
 
 class _Published(BaseModel):
@@ -38,8 +38,7 @@ def published(text: str, source: str) -> Images:
     try:
         entries = _PUBLISHED.validate_json(text)
     except ValidationError as exc:
-        lines = [f"{source}: {'.'.join(map(str, error['loc']))}: {error['msg']}" for error in exc.errors()]
-        raise ImageRefused("\n".join(lines)) from exc
+        raise ImageRefused("\n".join(mistakes(exc, source))) from exc
     found: dict[Role, RoleImage] = {}
     for entry in entries:
         role = _role(entry.service)
@@ -78,19 +77,19 @@ def _role(name: str) -> Role:
 
 def check(stack: Stack, chosen: Images, git: Git, main: str, *, force: bool) -> None:
     """Raises ImageRefused, with a line for each image that may not be written to this environment."""
-    mistakes = []
+    refused = []
     for role, image in chosen.items():
         if not image.is_released:
-            mistakes.append(f"{stack}: {role}: nothing was released; the digest of zeros is no image")
+            refused.append(f"{stack}: {role}: nothing was released; the digest of zeros is no image")
         elif image.digest is None and stack is not Stack.DEV:
-            mistakes.append(
+            refused.append(
                 f"{stack}: {role}: {image.tag} has no digest, and outside dev a tag alone may change its meaning;"
                 f" write {role}={image.tag}@sha256:…"
             )
-    if not mistakes and stack.is_production and not force:
-        mistakes = _not_in_staging(stack, chosen, git, main)
-    if mistakes:
-        raise ImageRefused("\n".join(mistakes))
+    if not refused and stack.is_production and not force:
+        refused = _not_in_staging(stack, chosen, git, main)
+    if refused:
+        raise ImageRefused("\n".join(refused))
 
 
 def _not_in_staging(stack: Stack, chosen: Images, git: Git, main: str) -> list[str]:
