@@ -6,6 +6,7 @@ from dataclasses import replace
 import pytest
 
 from dispatchd_infra.manifests import configuration, postgres_cluster
+from dispatchd_infra.manifests.pods import ARCHIVE_TIMEOUT_S
 from dispatchd_infra.objects import Object
 from dispatchd_infra.region_state import Bootstrap, DatabaseRole, Regions, RegionState, peer_of
 from dispatchd_infra.settings import PRODUCTION, Stack, read_common, read_environment
@@ -141,6 +142,11 @@ def test_postgres_takes_as_many_connections_as_the_roles_may_open(stack: Stack) 
 
     connections = int(cluster["spec"]["postgresql"]["parameters"]["max_connections"])
     assert connections > configuration.most_database_connections(environment)
+
+
+def test_an_archive_is_behind_by_the_time_that_alerts_and_rollouts_reckon_with() -> None:
+    for stack in PRODUCTION:
+        assert _cluster(BOTH, stack)["postgresql"]["parameters"]["archive_timeout"] == f"{ARCHIVE_TIMEOUT_S}s"
 
 
 def test_a_commit_waits_for_a_second_node_only_where_one_more_stands_by() -> None:
