@@ -1,12 +1,14 @@
 """A generated folder becomes what it should be, and nothing that is somebody's own is lost."""
 
+import errno
+import os
 from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
 
 from dispatchd_infra.emit import Folder, header
-from dispatchd_infra.folder import Difference, FolderError, Kind, differences, read, remove, write
+from dispatchd_infra.folder import Difference, FolderError, Kind, differences, plan, read, remove, write
 
 ONE = header("dev") + "kind: ConfigMap\nmetadata:\n  name: one\n"
 TWO = header("dev") + "kind: ConfigMap\nmetadata:\n  name: two\n"
@@ -161,6 +163,56 @@ def test_a_linked_folder_does_not_lead_out_of_the_repository(tmp_path: Path) -> 
         write(root, folder({"one.yaml": ONE}))
 
     assert list(outside.iterdir()) == []
+
+
+def test_a_linked_folder_is_refused_inside_the_repository_too(tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "gitops" / "overlays").mkdir(parents=True)
+    place(tmp_path).symlink_to(tmp_path / "elsewhere")
+
+    with pytest.raises(FolderError, match="gitops/overlays/dev: this is a symbolic link"):
+        write(tmp_path, folder({"one.yaml": ONE}))
+
+    assert list((tmp_path / "elsewhere").iterdir()) == []
+
+
+@pytest.mark.parametrize("path", ["gitops", "gitops/overlays", "gitops/overlays/dev"])
+def test_a_file_in_the_place_of_the_folder_is_refused_by_its_name(tmp_path: Path, path: str) -> None:
+    (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+    (tmp_path / path).touch()
+
+    with pytest.raises(FolderError, match=f"^{path}: a folder is needed"):
+        plan(tmp_path, folder({"one.yaml": ONE}))
+
+
+def test_a_pipe_is_stray_and_nobody_waits_for_it(tmp_path: Path) -> None:
+    place(tmp_path).mkdir(parents=True)
+    os.mkfifo(place(tmp_path) / "one.yaml")
+
+    with pytest.raises(FolderError, match="was not generated"):
+        write(tmp_path, folder({"one.yaml": ONE}))
+
+
+def test_a_read_only_folder_is_refused_before_anything_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (place(tmp_path) / "below").mkdir(parents=True)
+    monkeypatch.setattr(os, "access", lambda path, mode: path != place(tmp_path) / "below")
+
+    with pytest.raises(FolderError, match=r"gitops/overlays/dev/below/two.yaml: .* is read-only"):
+        write(tmp_path, folder({"one.yaml": ONE, "below/two.yaml": TWO}))
+
+    assert not (place(tmp_path) / "one.yaml").exists()
+
+
+def test_a_full_disk_is_told_with_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def replace(self: Path, target: Path) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(target))
+
+    monkeypatch.setattr(Path, "replace", replace)
+
+    with pytest.raises(FolderError, match=r"one\.yaml: this can't be written: No space left"):
+        write(tmp_path, folder({"one.yaml": ONE}))
 
 
 def test_a_root_that_does_not_exist_is_refused(tmp_path: Path) -> None:

@@ -130,6 +130,10 @@ def test_an_unusable_setting_of_an_environment_is_refused_with_file_and_key(
         (_with("ghcr.io", "registry"), "registry"),
         (_with("sha256:abc", "postgres", "digest"), "postgres.digest"),
         (_with("Dispatchd", "namespaces", "dispatchd"), "namespaces.dispatchd"),
+        (_with("argocd", "namespaces", "dispatchd"), "namespaces"),
+        (_with("", "repository", "main"), "repository.main"),
+        (_with("--all", "repository", "production"), "repository.production"),
+        (_with("main", "repository", "production"), "repository"),
     ],
 )
 def test_an_unusable_setting_of_all_stacks_is_refused_with_file_and_key(
@@ -151,6 +155,9 @@ def test_an_unusable_setting_of_all_stacks_is_refused_with_file_and_key(
         ("- a", "mapping"),
         ("config: {}", CONFIG_KEY),
         ("config:", CONFIG_KEY),
+        ("config: [a]", "config: write a mapping"),
+        ("config: text", "config: write a mapping"),
+        ("config: {}\nconfig: {}", "the key config stands there twice"),
         (f"config: {{'{CONFIG_KEY}': {{secure: AAAB}}}}", "in clear"),
         (f"config: {{'{CONFIG_KEY}': 3}}", CONFIG_KEY),
         (b"\xff\xfe", "no YAML"),

@@ -6,7 +6,7 @@ from typing import Any, Self
 import yaml
 from pydantic import BaseModel, ConfigDict, model_validator
 
-from dispatchd_infra.settings import SettingsError, Sha256, Stack, checked, read_mapping
+from dispatchd_infra.settings import SettingsError, Sha256, Stack, checked, read_config
 
 CLUSTER_KEY = "dispatchd-clusters:cluster"
 
@@ -42,8 +42,8 @@ class Cluster(_Model):
 def read_cluster(infra: Path, stack: Stack) -> Cluster:
     """Reads the settings of one cluster from its stack file, without Pulumi. Raises SettingsError."""
     path = infra / "clusters" / f"Pulumi.{stack}.yaml"
-    config = read_mapping(path).get("config") or {}
-    return cluster_from(config.get(CLUSTER_KEY), stack, f"clusters/{path.name}")
+    source = f"clusters/{path.name}"
+    return cluster_from(read_config(path, source).get(CLUSTER_KEY), stack, source)
 
 
 def cluster_from(value: Any, stack: Stack, source: str) -> Cluster:

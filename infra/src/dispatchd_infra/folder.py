@@ -71,6 +71,7 @@ def plan(root: Path, folder: Folder) -> list[Difference]:
                 for each in strays
             )
         )
+    _check_writable(root, different)
     return different
 
 
@@ -80,13 +81,16 @@ def write(root: Path, folder: Folder) -> list[Difference]:
     Each file appears whole or not at all. Raises FolderError, before anything is written, if there are stray files.
     """
     different = plan(root, folder)
-    for each in different:
-        if each.kind is Kind.LEFT_OVER:
-            (root / each.path).unlink()
-    _remove_empty_folders(root / folder.path)
-    for each in different:
-        if each.kind in (Kind.MISSING, Kind.EDITED):
-            _replace(root / each.path, folder.files[str(PurePosixPath(each.path).relative_to(folder.path))])
+    try:
+        for each in different:
+            if each.kind is Kind.LEFT_OVER:
+                (root / each.path).unlink()
+        _remove_empty_folders(root / folder.path)
+        for each in different:
+            if each.kind in (Kind.MISSING, Kind.EDITED):
+                _replace(root / each.path, folder.files[str(PurePosixPath(each.path).relative_to(folder.path))])
+    except OSError as exc:
+        raise FolderError(f"{exc.filename or folder.path}: this can't be written: {exc.strerror}") from exc
     return different
 
 
@@ -113,6 +117,7 @@ def _place(root: Path, folder: Folder) -> Path:
     if mistakes:
         raise FolderError("\n".join(mistakes))
     place = _inside(root, folder.path)
+    _check_folders(root, folder.path)
     for name in folder.files:
         _inside(root, str(PurePosixPath(folder.path, name).parent))
     return place
@@ -128,6 +133,27 @@ def _inside(root: Path, path: str) -> Path:
     return place
 
 
+def _check_folders(root: Path, path: str) -> None:
+    """Raises FolderError if the way to a folder leads over a link, which git would commit, or over a file."""
+    place = root
+    for part in PurePosixPath(path).parts:
+        place /= part
+        if place.is_symlink():
+            raise FolderError(f"{place.relative_to(root)}: this is a symbolic link; put a real folder in its place")
+        if place.exists() and not place.is_dir():
+            raise FolderError(f"{place.relative_to(root)}: a folder is needed where this file is; move it elsewhere")
+
+
+def _check_writable(root: Path, different: list[Difference]) -> None:
+    """Raises FolderError where a file can't be written, so that this is known before the first one is."""
+    for each in different:
+        parent = (root / each.path).parent
+        while not parent.is_dir():
+            parent = parent.parent
+        if not os.access(parent, os.W_OK | os.X_OK):
+            raise FolderError(f"{each.path}: {parent} is read-only; give yourself the right to write there")
+
+
 def _found(place: Path, preserve: tuple[str, ...]) -> Iterator[str]:
     """Every file below the folder that no glob preserves, by its path there. Links are files, and aren't followed."""
     for folder, names, files in os.walk(place):
@@ -139,15 +165,20 @@ def _found(place: Path, preserve: tuple[str, ...]) -> Iterator[str]:
 
 
 def _difference(file: Path, wanted: str | None) -> Kind | None:
-    if wanted is not None and not file.is_symlink() and file.read_bytes() == wanted.encode():
+    if wanted is not None and _is_plain(file) and file.read_bytes() == wanted.encode():
         return None
     if not _is_generated(file):
         return Kind.STRAY
     return Kind.LEFT_OVER if wanted is None else Kind.EDITED
 
 
+def _is_plain(file: Path) -> bool:
+    """Whether this is neither a link nor a pipe or a device, of which reading might never end."""
+    return file.is_file() and not file.is_symlink()
+
+
 def _is_generated(file: Path) -> bool:
-    if file.is_symlink():
+    if not _is_plain(file):
         return False
     if file.name.endswith(_UNFINISHED):
         return True

@@ -34,6 +34,9 @@ Domain = Annotated[
 ]
 """A DNS name in lower case, without a dot at its end; short enough to put a role's name before it."""
 
+Branch = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._/-]*$")]
+"""A branch of git, in plain letters."""
+
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
 
@@ -71,8 +74,14 @@ class Repository(_Model):
     """Where Argo CD finds gitops/. Forks change it here and nowhere else."""
 
     url: Annotated[str, Field(pattern=r"^https://[^\s@]+\.git$")]
-    main: str
-    production: str
+    main: Branch
+    production: Branch
+
+    @model_validator(mode="after")
+    def _two_branches(self) -> Self:
+        if self.main == self.production:
+            raise ValueError(f"main and production are both {self.main}; production follows a branch of its own")
+        return self
 
 
 class Chart(_Model):
@@ -101,6 +110,12 @@ class Namespaces(_Model):
 
     dispatchd: Name
     argocd: Name
+
+    @model_validator(mode="after")
+    def _two_namespaces(self) -> Self:
+        if self.dispatchd == self.argocd:
+            raise ValueError(f"dispatchd and argocd are both {self.argocd}; each needs a namespace of its own")
+        return self
 
 
 class Addons(_Model):
@@ -271,8 +286,7 @@ def stack_file(infra: Path, stack: Stack) -> Path:
 def read_environment(infra: Path, stack: Stack) -> Environment:
     """Reads the settings of one environment from its stack file, without Pulumi. Raises SettingsError."""
     path = stack_file(infra, stack)
-    config = read_mapping(path).get("config") or {}
-    return environment_from(config.get(CONFIG_KEY), stack, path.name)
+    return environment_from(read_config(path, path.name).get(CONFIG_KEY), stack, path.name)
 
 
 def environment_from(value: Any, stack: Stack, source: str) -> Environment:
@@ -315,11 +329,32 @@ def mistakes(exc: ValidationError, source: str) -> list[str]:
 def read_mapping(path: Path) -> dict[str, Any]:
     """A file of keys and values. Raises SettingsError."""
     try:
-        value = yaml.safe_load(path.read_text(encoding="utf-8"))
+        value = yaml.load(path.read_text(encoding="utf-8"), Loader=_OnceOnly)
     except OSError as exc:
         raise SettingsError(f"{path.name}: this file can't be read: {exc.strerror}") from exc
     except (yaml.YAMLError, UnicodeDecodeError) as exc:
-        raise SettingsError(f"{path.name}: this is no YAML: {exc}") from exc
+        raise SettingsError(f"{path.name}: this is no YAML: {' '.join(str(exc).split())}") from exc
     if not isinstance(value, dict):
         raise SettingsError(f"{path.name}: write a mapping of keys to values")
     return value
+
+
+def read_config(path: Path, source: str) -> dict[str, Any]:
+    """What a stack file of Pulumi has below `config`. Raises SettingsError."""
+    config = read_mapping(path).get("config")
+    if config is not None and not isinstance(config, dict):
+        raise SettingsError(f"{source}: config: write a mapping of keys to values (found {config!r})")
+    return config or {}
+
+
+class _OnceOnly(yaml.SafeLoader):
+    """Refuses a key that stands twice in a mapping, of which YAML's own reader silently takes the last."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        keys = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
+        for key in keys:
+            if keys.count(key) > 1:
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"the key {key} stands there twice", node.start_mark
+                )
+        return super().construct_mapping(node, deep)
