@@ -9,7 +9,7 @@ from dispatchd_infra.folders.overlay import overlay
 from dispatchd_infra.manifests import configuration, control_plane, migrate, network, pods, scheduler, security
 from dispatchd_infra.manifests.configuration import ADDRESSES
 from dispatchd_infra.manifests.labels import NAME, SERVER_PODS
-from dispatchd_infra.manifests.roles import LISTENERS, SERVING, Role
+from dispatchd_infra.manifests.roles import CALLED, LISTENERS, SERVING, Role
 from dispatchd_infra.objects import Object
 from dispatchd_infra.settings import ENVIRONMENTS, Environment, Stack, read_common, read_environment
 
@@ -99,6 +99,12 @@ def test_probes_ask_paths_that_dispatchd_serves() -> None:
     paths = {kind: container[kind]["httpGet"]["path"] for kind in ("startupProbe", "livenessProbe", "readinessProbe")}
     assert set(paths.values()) <= served
     assert paths["livenessProbe"] != paths["readinessProbe"]
+
+
+@pytest.mark.parametrize("role", CALLED)
+def test_clients_in_the_cluster_find_every_pod_and_choose_among_them(role: Role) -> None:
+    """One address for all pods would keep a client's only connection, and so all its calls, on one of them."""
+    assert pods.service(role)["spec"]["clusterIP"] == "None"
 
 
 def test_a_rollout_may_wait_for_three_archive_timeouts() -> None:
