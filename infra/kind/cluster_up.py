@@ -13,7 +13,7 @@ from pathlib import Path
 
 import yaml
 
-from dispatchd_infra.settings import Common, read_common
+from dispatchd_infra.settings import Common, SettingsError, read_common
 
 NAME = "dispatchd"
 CONTEXT = f"kind-{NAME}"
@@ -46,7 +46,7 @@ def main() -> int:
     except NotRun as exc:
         print(f"kind-up: not run: {exc}", file=sys.stderr)
         return 1
-    except Failed as exc:
+    except (Failed, SettingsError) as exc:
         print(f"kind-up: {exc}", file=sys.stderr)
         return 1
     return 0

@@ -60,6 +60,14 @@ def test_a_docker_that_does_not_answer_is_named(programs: Programs, capsys: pyte
     assert "not run: Docker does not answer" in capsys.readouterr().err
 
 
+def test_settings_that_can_not_be_read_are_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(cluster_up, "INFRA", tmp_path)
+    assert cluster_up.main() == 1
+    assert capsys.readouterr().err.startswith("kind-up: common.yaml: this file can't be read")
+
+
 def test_missing_local_images_are_named(programs: Programs, capsys: pytest.CaptureFixture[str]) -> None:
     programs(docker='case "$3" in *scheduler*) exit 1;; esac', kind="exit 0", kubectl="exit 0")
     assert cluster_up.main() == 1

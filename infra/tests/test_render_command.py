@@ -1,5 +1,7 @@
 """`infra render` writes what is missing, names what differs, and leaves what is somebody's own."""
 
+import errno
+import os
 import shutil
 from pathlib import Path
 
@@ -110,6 +112,18 @@ def test_an_unknown_stack_is_named_with_those_there_are(root: Path) -> None:
     assert done.exit_code == 2
     assert "'test'" in done.output
     assert "prod-region-a" in done.output
+
+
+def test_a_file_that_may_not_be_read_is_named_without_a_traceback(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(self: Path) -> bytes:
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(self))
+
+    _infra(root, "render")
+    monkeypatch.setattr(Path, "read_bytes", refuse)
+    result = _infra(root, "render")
+    assert result.exit_code == 1
+    assert "Permission denied" in result.output
+    assert str(root / "gitops") in result.output
 
 
 def test_a_mistake_in_one_environment_writes_nothing_of_any(root: Path) -> None:

@@ -26,10 +26,14 @@ REFUSALS = (SettingsError, FolderError, GitError, ImageRefused, GateRefused, Sta
 
 class _Group(click.Group):
     def invoke(self, ctx: click.Context) -> Any:
-        """Runs a command; a refusal is its text alone, without a traceback."""
+        """Runs a command; a refusal is its text alone, without a traceback, and so is a file that can't be read."""
         try:
             return super().invoke(ctx)
         except REFUSALS as exc:
+            raise click.ClickException(str(exc)) from exc
+        except BrokenPipeError:
+            raise
+        except OSError as exc:
             raise click.ClickException(str(exc)) from exc
 
 

@@ -83,7 +83,10 @@ def files_in(root: Path) -> Reader:
 
     def read_file(path: str) -> str | None:
         file = root / path
-        return file.read_text("utf-8") if file.is_file() else None
+        try:
+            return file.read_text("utf-8") if file.is_file() else None
+        except UnicodeDecodeError as exc:
+            raise SettingsError(f"{path}: this is no text in UTF-8: {exc}") from exc
 
     return read_file
 

@@ -203,10 +203,13 @@ def test_a_shallow_clone_is_refused_with_the_remedy(clone: Clone, tmp_path: Path
         (published(digest="sha256:1"), "images.json: 1.digest"),
         (published(ref=f"{NAMES[Role.SCHEDULER]}:v1@{images.NOTHING_RELEASED}"), "ref and digest name two digests"),
         (published(ref="NO IMAGE"), "is no image"),
+        (published(ref="ghcr.io/somebody/dispatchd-scheduler:v1.2.3"), "the registry in common.yaml"),
+        (published(ref=f"{NAMES[Role.CONTROL_PLANE]}:v1.2.3"), "scheduler: ref names"),
+        ("\udcff", "images.json: Invalid JSON"),
     ],
 )
 def test_a_bad_images_json_is_refused_with_the_reason(clone: Clone, text: str, reason: str) -> None:
-    clone.write("images.json", text)
+    (clone.root / "images.json").write_bytes(text.encode("utf-8", "surrogateescape"))
     said = clone.refuse("promote-image", "--env", "staging", "--images", str(clone.root / "images.json"))
     assert reason in said
 
@@ -229,6 +232,12 @@ def test_options_that_do_not_go_together_are_refused(clone: Clone, options: tupl
 def test_a_file_of_somebody_elses_is_not_overwritten(clone: Clone) -> None:
     clone.write(images.path_of(Stack.STAGING), clone.read(images.path_of(Stack.STAGING)).partition("\n")[2])
     assert "was not generated" in clone.refuse("promote-image", "--env", "staging", *arguments())
+
+
+def test_a_file_of_images_that_is_no_text_is_refused_by_its_name(clone: Clone) -> None:
+    path = images.path_of(Stack.STAGING)
+    (clone.root / path).write_bytes(b"\xff")
+    assert f"{path}: this is no text in UTF-8" in clone.refuse("promote-image", "--env", "staging", *arguments())
 
 
 def test_no_region_is_written_if_one_can_not_be(clone: Clone) -> None:

@@ -74,7 +74,7 @@ def _chosen(common: Common, images_json: Path | None, named: Sequence[str], tag:
     if sum((images_json is not None, bool(named), tag is not None)) != 1:
         raise click.UsageError("--env needs exactly one of --images, --image and --tag")
     if images_json is not None:
-        return release.published(images_json.read_text("utf-8"), images_json.name)
+        return release.published(images_json.read_bytes(), images_json.name, common)
     if tag is not None and env != Stack.DEV:
         raise ImageRefused(
             f"{env}: --tag is for dev only, because a tag may change its meaning:"
@@ -89,10 +89,8 @@ def _stacks(target: str) -> tuple[Stack, ...]:
 
 def _read(root: Path, common: Common, stack: Stack) -> Images:
     path = images.path_of(stack)
-    file = root / path
-    if not file.exists():
-        return images.at_first(common, stack)
-    return images.read(file.read_text("utf-8"), common, path)
+    text = regions.files_in(root)(path)
+    return images.at_first(common, stack) if text is None else images.read(text, common, path)
 
 
 def _promote(git: Git, common: Common, stacks: Sequence[Stack], chosen: Images, force: bool) -> list[str]:

@@ -33,10 +33,10 @@ class _Published(BaseModel):
 _PUBLISHED = TypeAdapter(list[_Published])
 
 
-def published(text: str, source: str) -> Images:
+def published(content: bytes, source: str, common: Common) -> Images:
     """Reads `images.json` of a release, which names an image for every role. Raises ImageRefused."""
     try:
-        entries = _PUBLISHED.validate_json(text)
+        entries = _PUBLISHED.validate_json(content)
     except ValidationError as exc:
         raise ImageRefused("\n".join(mistakes(exc, source))) from exc
     found: dict[Role, RoleImage] = {}
@@ -45,6 +45,11 @@ def published(text: str, source: str) -> Images:
         if role in found:
             raise ImageRefused(f"{source}: {role} is there twice")
         image = RoleImage.parse(entry.ref)
+        if image.name != name_of(common, role):
+            raise ImageRefused(
+                f"{source}: {role}: ref names {image.name}, but the registry in common.yaml makes it"
+                f" {name_of(common, role)}: change the one that is wrong"
+            )
         if image.digest not in (None, entry.digest):
             raise ImageRefused(f"{source}: {role}: ref and digest name two digests")
         found[role] = RoleImage(image.name, image.tag, entry.digest)
