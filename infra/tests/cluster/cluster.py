@@ -32,6 +32,11 @@ class Cluster:
         # The API server's warnings are about fields on their way out, which nothing rendered may have.
         self._run(*arguments, "--warnings-as-errors", "--filename=-", given=_list(objects))
 
+    def define(self, definitions: Iterable[Object]) -> None:
+        """Applies definitions of custom resources, and waits until the API server serves their kinds."""
+        self.apply(definitions)
+        self._run("wait", "customresourcedefinitions", "--all", "--for=condition=Established", "--timeout=60s")
+
     def delete(self, objects: Iterable[Object]) -> None:
         """Deletes the objects that are there, and waits until they are gone."""
         self._run("delete", "--ignore-not-found", "--filename=-", given=_list(objects))
@@ -79,10 +84,7 @@ def new_cluster(folder: Path) -> Iterator[Cluster]:
     """A cluster that has nothing yet but the definitions of the custom resources."""
     with control_plane(folder) as kubeconfig:
         cluster = Cluster(kubeconfig)
-        definitions = custom_resource_definitions()
-        cluster.apply(definitions)
-        for each in definitions:
-            cluster.wait(each, ".status.acceptedNames.kind")
+        cluster.define(custom_resource_definitions())
         yield cluster
 
 
