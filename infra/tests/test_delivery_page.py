@@ -78,6 +78,12 @@ def test_the_first_passive_region_is_made_as_the_page_says(tmp_path: Path) -> No
     assert phase_of(production.state) is Phase.SETTLED
 
 
+def test_a_lost_passive_region_is_rebuilt_as_the_page_says(tmp_path: Path) -> None:
+    production = settled(tmp_path)
+    assert _walk(production, section("Rebuild the passive region when its database is lost")) == [Step.REBUILD]
+    assert production.state.of(B).archive == 2
+
+
 def test_every_step_is_on_the_page() -> None:
     assert set(re.findall(r"--step ([a-z-]+)", PAGE)) == set(Step) - {Step.BEGIN}
 

@@ -18,6 +18,7 @@ Walk = Mapping[str, Callable[[Regions], Regions]]
 
 PLANNED: Walk = {
     "bootstrap-passive": partial(steps.bootstrap_passive, stack=B),
+    "rebuild of the passive region": partial(steps.rebuild, stack=B),
     "demote": partial(steps.demote, stack=A),
     "promote": partial(steps.promote, stack=B, token="dG9rZW4="),
     "switch": partial(steps.switch, stack=B, epoch=2),

@@ -195,7 +195,7 @@ def test_steps_out_of_order_are_refused(production: Production) -> None:
     status = ["--status", production.status(B, database="primary")]
     assert "not the next step" in production.refuse("promote", B, "--token", token())
     assert "not the next step" in production.refuse("switch", B, "--epoch", "2", *status)
-    assert "not the next step" in production.refuse("rebuild", A, "--gates-confirmed", "backup")
+    assert "prod-region-a is the primary" in production.refuse("rebuild", A, "--gates-confirmed", "backup")
     assert "only the primary can be demoted" in production.refuse("demote", B, *production.drained())
 
 
@@ -220,6 +220,11 @@ def test_a_lost_region_is_not_rebuilt_before_its_volumes_are_deleted(production:
     production.switch()
     said = production.refuse("rebuild", A, "--gates-confirmed", "backup")
     assert "add --gates-confirmed volumes-deleted" in said
+
+
+def test_nothing_is_rebuilt_in_the_middle_of_a_switch(production: Production) -> None:
+    production.demote()
+    assert "not the next step" in production.refuse("rebuild", B, "--gates-confirmed", "backup")
 
 
 def test_two_primaries_in_the_files_are_refused(production: Production) -> None:

@@ -134,6 +134,17 @@ def test_an_unplanned_switch_and_the_rebuilding_of_the_lost_region(production: P
     assert phase_of(production.state) is Phase.SETTLED
 
 
+def test_a_passive_region_that_is_lost_is_rebuilt_each_time_with_a_new_archive(production: Production) -> None:
+    for archive in (2, 3):
+        production.step("rebuild", B, "--gates-confirmed", "backup", "--gates-confirmed", "volumes-deleted")
+        production.merge()
+        assert phase_of(production.state) is Phase.SETTLED
+        assert production.state.of(B).archive == archive
+        assert cluster(production, B)["bootstrap"]["recovery"]["source"] == A
+        assert followed(production) == (A, A)
+    assert (production.state.primary, production.state.epoch) == (A, 1)
+
+
 @pytest.mark.parametrize("steps", [["demote"], ["demote", "promote"]])
 def test_a_planned_switch_can_become_an_unplanned_one(production: Production, steps: list[str]) -> None:
     for step in steps:

@@ -10,6 +10,8 @@ from dispatchd_infra.promotion.steps import Phase, Step, phase_of
 from dispatchd_infra.region_state import DatabaseRole, Regions, peer_of
 from dispatchd_infra.settings import PRODUCTION, Common, Environment, Stack
 
+_REBUILD_GATES = "--gates-confirmed backup --gates-confirmed volumes-deleted"
+
 
 @dataclass(frozen=True, slots=True)
 class Guide:
@@ -52,6 +54,8 @@ class Guide:
                     _command(Step.DEMOTE, primary, f"--status {primary}.json --status {peer}.json"),
                     f"If {primary} is lost, make sure that it can't write, and then:",
                     _command(Step.PROMOTE, peer, '--unplanned --fenced "HOW IT WAS FENCED"'),
+                    f"If {peer} is lost, stop its Argo CD, delete its Cluster and volume claims, and then:",
+                    _command(Step.REBUILD, peer, _REBUILD_GATES),
                 ]
             case Phase.DEMOTED:
                 return [
@@ -84,7 +88,7 @@ class Guide:
                     f"Next, if this was not done: check that {primary} serves, and move DNS:",
                     *self._finish(primary),
                     f"Then, with Argo CD of {peer} stopped and its Cluster and volume claims deleted, rebuild {peer}:",
-                    _command(Step.REBUILD, peer, "--gates-confirmed backup --gates-confirmed volumes-deleted"),
+                    _command(Step.REBUILD, peer, _REBUILD_GATES),
                 ]
         assert_never(phase)
 

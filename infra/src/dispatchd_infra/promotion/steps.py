@@ -15,12 +15,17 @@ If B is lost before the roles were switched to it, A takes over again under the 
 
     promoted ── promote A --unplanned ──▶ diverged ── rebuild B ──▶ settled
 
+If the passive region is lost::
+
+    settled ── rebuild B ──▶ settled
+
 The first passive region::
 
     begin A ──▶ alone ── bootstrap-passive B ──▶ settled
 
 Each step is one commit. The state is read from the committed files, so that anybody can go on where another stopped,
-and a step that is done already changes nothing. `refresh` writes the files anew after a change of settings.
+and a step that is done already changes nothing; only `rebuild` begins another archive each time. `refresh` writes the
+files anew after a change of settings.
 """
 
 from dataclasses import replace
@@ -151,11 +156,15 @@ def finish(regions: Regions, stack: Stack) -> Regions:
 
 
 def rebuild(regions: Regions, stack: Stack) -> Regions:
-    """Makes the database of a region anew from the primary's archive, with a new archive of its own."""
-    if regions.of(stack).role is DatabaseRole.REPLICA and regions.of(stack).archive > 1:
-        return regions
-    _demand(regions, Phase.DIVERGED, Step.REBUILD)
-    _demand_role(regions, stack, DatabaseRole.DIVERGED, "only what has diverged is rebuilt")
+    """Makes the database of a region that has diverged, or that is passive and lost, anew from the primary's archive.
+
+    It gets a new archive of its own. Nothing in the files tells a lost database from a good one, so that taking this
+    step again begins one more archive.
+    """
+    if phase_of(regions) is not Phase.SETTLED:
+        _demand(regions, Phase.DIVERGED, Step.REBUILD)
+    if stack is regions.primary:
+        raise StateRefused(f"{stack} is the primary: first promote {peer_of(stack)}")
     return _copied(regions, stack)
 
 
