@@ -76,6 +76,20 @@ def test_check_names_edited_missing_left_over_and_stray_files_and_changes_nothin
     assert _tree(root) == before
 
 
+@pytest.mark.parametrize("place", ["gitops/overlays/qa", "gitops/regions/database/prod-region-c", "gitops"])
+def test_a_folder_that_belongs_to_nobody_is_refused(root: Path, place: str) -> None:
+    (root / place).mkdir(parents=True)
+    (root / place / "kustomization.yaml").write_text(header("qa"))
+
+    refused, checked = _infra(root, "render"), _infra(root, "render", "--check")
+
+    assert f"{place}/kustomization.yaml: this lies in no folder" in refused.output
+    assert f"{place}/kustomization.yaml: stray" in checked.output
+    assert (refused.exit_code, checked.exit_code) == (1, 1)
+    assert not (root / DEPLOYMENT).exists()
+    assert _infra(root, "render", "--stack", "base").exit_code == 0
+
+
 def test_a_stray_file_is_refused_before_anything_is_written(root: Path) -> None:
     stray = root / "gitops/overlays/staging/mine.yaml"
     stray.parent.mkdir(parents=True)

@@ -6,7 +6,7 @@ own: it is never overwritten and never removed, and unless a glob of `preserve` 
 """
 
 import os
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 from fnmatch import fnmatchcase
@@ -92,6 +92,15 @@ def write(root: Path, folder: Folder) -> list[Difference]:
     except OSError as exc:
         raise FolderError(f"{exc.filename or folder.path}: this can't be written: {exc.strerror}") from exc
     return different
+
+
+def outside(root: Path, place: str, owned: Collection[str]) -> list[Difference]:
+    """The files below a place that lie in none of the owned folders, so that nobody would ever remove them."""
+    return sorted(
+        Difference(f"{place}/{name}", Kind.STRAY)
+        for name in _found(root / place, ())
+        if not any(PurePosixPath(place, name).is_relative_to(folder) for folder in owned)
+    )
 
 
 def read(root: Path, folder: Folder) -> dict[str, str] | None:

@@ -70,6 +70,10 @@ def database_place(stack: Stack) -> str:
     return f"{PLACE}/database/{stack}"
 
 
+PLACES = (ACTIVE, *map(database_place, PRODUCTION))
+"""All folders of regions."""
+
+
 def folders(regions: Regions, objects: DatabaseObjects) -> list[Folder]:
     """All files of both regions."""
     return [
@@ -93,7 +97,7 @@ def files_in(root: Path) -> Reader:
 
 def is_begun(reader: Reader) -> bool:
     """Whether there are files of regions at all."""
-    return any(reader(f"{place}/{kustomize.FILE}") is not None for place in (ACTIVE, *map(database_place, PRODUCTION)))
+    return any(reader(f"{place}/{kustomize.FILE}") is not None for place in PLACES)
 
 
 def read(reader: Reader) -> Regions:
