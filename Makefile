@@ -112,7 +112,7 @@ infra-tools: $(UV) ## Build Pulumi, its Kubernetes provider and an API server fo
 	@PYTHONPATH=infra/tools $(UV:uv=python) -m infra_tools --tier $(or $(TIER),cluster)
 
 infra-test: infra-setup infra-tools ## Test infra/ with the real Pulumi and a real API server; only one of them with TIER=gitops|cluster
-	cd infra && .venv/bin/pytest -q -m "$(if $(TIER),$(TIER)_tier,gitops_tier or cluster_tier)"
+	cd infra && .venv/bin/pytest -q -n 2 --dist loadgroup -m "$(if $(TIER),$(TIER)_tier,gitops_tier or cluster_tier)"
 
 kind-up: setup infra-setup ## Run overlays/dev and the local images in a kind cluster on this machine, and one example job
 	@infra/.venv/bin/python infra/kind/cluster_up.py
