@@ -4,7 +4,6 @@ Its password comes from the Secret that `infra dev-secret` makes. The Service ha
 the way to a primary, so that DATABASE_URL names the same host in every environment.
 """
 
-from pulumi_kubernetes.apps.v1 import StatefulSetArgs, StatefulSetSpecArgs
 from pulumi_kubernetes.core.v1 import (
     ContainerArgs,
     ContainerPortArgs,
@@ -15,13 +14,9 @@ from pulumi_kubernetes.core.v1 import (
     PersistentVolumeClaimArgs,
     PersistentVolumeClaimSpecArgs,
     PodSpecArgs,
-    PodTemplateSpecArgs,
     ProbeArgs,
     SecretKeySelectorArgs,
-    ServiceAccountArgs,
-    ServiceArgs,
     ServicePortArgs,
-    ServiceSpecArgs,
     VolumeArgs,
     VolumeMountArgs,
     VolumeResourceRequirementsArgs,
@@ -38,14 +33,10 @@ from dispatchd_infra.manifests.configuration import (
 from dispatchd_infra.manifests.labels import (
     DATASTORE_PRIORITY,
     POSTGRES,
-    SERVER_PODS,
-    labels,
-    metadata,
-    server_selector,
 )
 from dispatchd_infra.manifests.pods import resources, restricted_container, restricted_pod
-from dispatchd_infra.manifests.waves import Wave
-from dispatchd_infra.objects import Object, object_of
+from dispatchd_infra.manifests.single_server import server_objects
+from dispatchd_infra.objects import Object
 from dispatchd_infra.settings import Common, Environment
 
 _USER = 999
@@ -58,36 +49,6 @@ _MORE_CONNECTIONS = 20
 
 def objects(common: Common, environment: Environment) -> list[Object]:
     """The pod, its account and its Service."""
-    return [_service_account(), _stateful_set(common, environment), _service()]
-
-
-def _service_account() -> Object:
-    return object_of(
-        ServiceAccountArgs(
-            api_version="v1",
-            kind="ServiceAccount",
-            metadata=metadata(POSTGRES, wave=Wave.SETTINGS),
-            automount_service_account_token=False,
-        )
-    )
-
-
-def _service() -> Object:
-    return object_of(
-        ServiceArgs(
-            api_version="v1",
-            kind="Service",
-            metadata=metadata(POSTGRES, name=DATABASE_SERVICE, wave=Wave.DATASTORES),
-            spec=ServiceSpecArgs(
-                cluster_ip="None",
-                selector=SERVER_PODS[POSTGRES],
-                ports=[ServicePortArgs(name="postgres", port=DATABASE_PORT, target_port="postgres")],
-            ),
-        )
-    )
-
-
-def _stateful_set(common: Common, environment: Environment) -> Object:
     # The API server adds version and kind to a claim without them, which Argo CD would take for a difference.
     claim = PersistentVolumeClaimArgs(
         api_version="v1",
@@ -111,22 +72,8 @@ def _stateful_set(common: Common, environment: Environment) -> Object:
         ],
         containers=[_container(common, environment)],
     )
-    return object_of(
-        StatefulSetArgs(
-            api_version="apps/v1",
-            kind="StatefulSet",
-            metadata=metadata(POSTGRES, wave=Wave.DATASTORES),
-            spec=StatefulSetSpecArgs(
-                replicas=1,
-                service_name=DATABASE_SERVICE,
-                selector=server_selector(POSTGRES),
-                template=PodTemplateSpecArgs(
-                    metadata=ObjectMetaArgs(labels={**labels(POSTGRES), **SERVER_PODS[POSTGRES]}), spec=pod
-                ),
-                volume_claim_templates=[claim],
-            ),
-        )
-    )
+    port = ServicePortArgs(name="postgres", port=DATABASE_PORT, target_port="postgres")
+    return server_objects(POSTGRES, pod, service=DATABASE_SERVICE, port=port, claims=[claim])
 
 
 def _container(common: Common, environment: Environment) -> ContainerArgs:

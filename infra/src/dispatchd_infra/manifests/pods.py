@@ -56,8 +56,8 @@ PROGRESS_DEADLINE_S = 4 * ARCHIVE_TIMEOUT_S
 """In the passive region new pods wait until a new schema has come with the write-ahead log: some archive timeouts."""
 
 
-def service_account(role: Role) -> Object:
-    """A role's own account, without a token: no role talks to Kubernetes."""
+def service_account(role: str) -> Object:
+    """The own account of a role or a server, without a token: none of them talks to Kubernetes."""
     return object_of(
         ServiceAccountArgs(
             api_version="v1",

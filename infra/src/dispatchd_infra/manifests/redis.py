@@ -4,7 +4,6 @@ It is rebuildable: everything in it is a hint that the scheduler makes anew from
 roles work without hints. So it has no volume and no standby. Outside dev it speaks nothing but TLS.
 """
 
-from pulumi_kubernetes.apps.v1 import StatefulSetArgs, StatefulSetSpecArgs
 from pulumi_kubernetes.core.v1 import (
     ContainerArgs,
     ContainerPortArgs,
@@ -12,33 +11,24 @@ from pulumi_kubernetes.core.v1 import (
     EnvVarArgs,
     EnvVarSourceArgs,
     PodSpecArgs,
-    PodTemplateSpecArgs,
     ProbeArgs,
     SecretKeySelectorArgs,
     SecretVolumeSourceArgs,
-    ServiceAccountArgs,
-    ServiceArgs,
     ServicePortArgs,
-    ServiceSpecArgs,
     TCPSocketActionArgs,
     VolumeArgs,
     VolumeMountArgs,
 )
-from pulumi_kubernetes.meta.v1 import ObjectMetaArgs
 
 from dispatchd_infra.manifests.configuration import REDIS_PORT, REDIS_SECRET, REDIS_TLS_SECRET
 from dispatchd_infra.manifests.labels import (
     DATASTORE_PRIORITY,
     REDIS,
-    SERVER_PODS,
-    labels,
-    metadata,
-    server_selector,
 )
 from dispatchd_infra.manifests.pods import USER, resources, restricted_container, restricted_pod
 from dispatchd_infra.manifests.quantities import mebibytes
-from dispatchd_infra.manifests.waves import Wave
-from dispatchd_infra.objects import Object, object_of
+from dispatchd_infra.manifests.single_server import server_objects
+from dispatchd_infra.objects import Object
 from dispatchd_infra.settings import Common, Environment
 
 _TLS = "/etc/valkey/tls"
@@ -57,52 +47,8 @@ END
 
 def objects(common: Common, environment: Environment) -> list[Object]:
     """The pod, its account and its Service."""
-    return [_service_account(), _stateful_set(common, environment), _service()]
-
-
-def _service_account() -> Object:
-    return object_of(
-        ServiceAccountArgs(
-            api_version="v1",
-            kind="ServiceAccount",
-            metadata=metadata(REDIS, wave=Wave.SETTINGS),
-            automount_service_account_token=False,
-        )
-    )
-
-
-def _service() -> Object:
-    return object_of(
-        ServiceArgs(
-            api_version="v1",
-            kind="Service",
-            metadata=metadata(REDIS, wave=Wave.DATASTORES),
-            spec=ServiceSpecArgs(
-                cluster_ip="None",
-                selector=SERVER_PODS[REDIS],
-                ports=[ServicePortArgs(name=REDIS, port=REDIS_PORT, target_port=REDIS)],
-            ),
-        )
-    )
-
-
-def _stateful_set(common: Common, environment: Environment) -> Object:
-    return object_of(
-        StatefulSetArgs(
-            api_version="apps/v1",
-            kind="StatefulSet",
-            metadata=metadata(REDIS, wave=Wave.DATASTORES),
-            spec=StatefulSetSpecArgs(
-                replicas=1,
-                service_name=REDIS,
-                selector=server_selector(REDIS),
-                template=PodTemplateSpecArgs(
-                    metadata=ObjectMetaArgs(labels={**labels(REDIS), **SERVER_PODS[REDIS]}),
-                    spec=_pod(common, environment),
-                ),
-            ),
-        )
-    )
+    port = ServicePortArgs(name=REDIS, port=REDIS_PORT, target_port=REDIS)
+    return server_objects(REDIS, _pod(common, environment), service=REDIS, port=port, claims=[])
 
 
 def _pod(common: Common, environment: Environment) -> PodSpecArgs:
