@@ -1,6 +1,7 @@
 """Fixtures for all tests: real servers that start once a session, and a fresh database and Redis for every test."""
 
 import asyncio
+import signal
 import socket
 from collections.abc import AsyncIterator, Callable, Generator, Iterator
 from typing import Any
@@ -18,6 +19,10 @@ POSTGRES_SETTINGS = {
     "max_connections": "200",
     "max_prepared_transactions": "5",
 }
+
+
+# A shell starts a command in the background with SIGINT ignored, and the programs that tests interrupt would inherit that.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.hookimpl(wrapper=True)

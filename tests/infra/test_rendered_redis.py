@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 from redis import AuthenticationError, Redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
 from dispatchd.entrypoints.embedded_server import package_folder
 from infra.container_start import config_maps_of, start
@@ -60,5 +62,5 @@ def _without_tls(arguments: list[str], port: int) -> list[str]:
 
 
 def _ping(port: int, password: str | None) -> object:
-    with Redis(host="127.0.0.1", port=port, password=password) as redis:
+    with Redis(host="127.0.0.1", port=port, password=password, retry=Retry(NoBackoff(), 0)) as redis:
         return redis.ping()
