@@ -1,11 +1,12 @@
-"""One operation of the real Pulumi on a stack of gitops/, in a process of its own, which ends with what it left behind.
+"""One operation of the real Pulumi on a stack of gitops/.
+
+The Automation API runs `__main__.py` in this process and the command line beside it, because the part of Pulumi that
+would start Python (its language host) can't be built from its Go module. Everything else is as for `pulumi up`.
 
     python pulumi_operation.py FOLDER STACK up|preview|destroy|cancel [--expect-no-changes]
 
-FOLDER is that of a ScratchRepository. The Automation API runs `__main__.py` in this process and the command line beside
-it, because the part of Pulumi that would start Python (its language host) can't be built from its Go module. Everything
-else is as for `pulumi up`. What changed is printed as JSON, as in {"create": 2}. An error is printed, and the exit code
-is 1.
+does it in a process of its own, as `pulumi up` does, and ends with what it left behind. FOLDER is that of a
+ScratchRepository. What changed is printed as JSON, as in {"create": 2}. An error is printed, and the exit code is 1.
 """
 
 import json
@@ -18,14 +19,24 @@ from typing import Any
 from pulumi import automation
 
 
-def main(folder: Path, name: str, operation: str, *options: str) -> None:
+class _Stack(automation.Stack):
+    """A stack that is not asked for its outputs after every `up`: it has none, and asking takes a second."""
+
+    def outputs(self) -> automation.OutputMap:
+        return {}
+
+
+def operate(folder: Path, name: str, operation: str, *options: str) -> dict[str, int]:
+    """Does the operation, without questions, and returns how many resources changed in which way.
+
+    Raises automation.CommandError.
+    """
     program = folder / "repository" / "infra" / "gitops"
-    stack = automation.create_or_select_stack(
+    stack = _Stack.create_or_select(
         name,
-        project_name="dispatchd-gitops",
-        program=lambda: _discard(runpy.run_path(str(program / "__main__.py"), run_name="__main__")),
-        opts=automation.LocalWorkspaceOptions(
+        automation.LocalWorkspace(
             work_dir=str(program),
+            program=lambda: _discard(runpy.run_path(str(program / "__main__.py"), run_name="__main__")),
             env_vars={
                 "PULUMI_HOME": str(folder / "home"),
                 "PULUMI_CONFIG_PASSPHRASE": "",
@@ -40,19 +51,14 @@ def main(folder: Path, name: str, operation: str, *options: str) -> None:
         case "up":
             changes = stack.up().summary.resource_changes
         case "preview":
-            changes = {
-                str(kind): count
-                for kind, count in stack.preview(
-                    expect_no_changes="--expect-no-changes" in options
-                ).change_summary.items()
-            }
+            changes = stack.preview(expect_no_changes="--expect-no-changes" in options).change_summary
         case "destroy":
             changes = stack.destroy().summary.resource_changes
         case "cancel":
             stack.cancel()
         case _:
             raise ValueError(operation)
-    sys.stdout.write(json.dumps(dict(changes or {})))
+    return {str(kind): count for kind, count in (changes or {}).items()}
 
 
 def _discard(_: object) -> None:
@@ -61,6 +67,6 @@ def _discard(_: object) -> None:
 
 if __name__ == "__main__":
     try:
-        main(Path(sys.argv[1]), *sys.argv[2:])
+        sys.stdout.write(json.dumps(operate(Path(sys.argv[1]), *sys.argv[2:])))
     except automation.CommandError as exc:
         sys.exit(str(exc))

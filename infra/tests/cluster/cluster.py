@@ -2,7 +2,8 @@
 
 import json
 import subprocess
-from collections.abc import Iterable, Iterator
+import time
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +13,9 @@ from cluster.definitions import custom_resource_definitions
 from cluster.processes import control_plane
 from dispatchd_infra.objects import Object
 from infra_tools.catalogue import KUBECTL, find
+
+_PATIENCE_S = 60
+_PATIENCE = f"--timeout={_PATIENCE_S}s"
 
 
 class Refused(Exception):
@@ -35,14 +39,18 @@ class Cluster:
     def define(self, definitions: Iterable[Object]) -> None:
         """Applies definitions of custom resources, and waits until the API server serves their kinds."""
         self.apply(definitions)
-        self._run("wait", "customresourcedefinitions", "--all", "--for=condition=Established", "--timeout=60s")
+        self._await("each kind to be served", lambda: all(map(_is_established, self.read("customresourcedefinitions"))))
 
     def delete(self, objects: Iterable[Object]) -> None:
         """Deletes the objects that are there, and waits until they are gone."""
-        self._run("delete", "--ignore-not-found", "--filename=-", given=_list(objects))
+        listed = _list(objects)
+        # kubectl's own wait takes the objects one by one.
+        self._run("delete", "--ignore-not-found", "--wait=false", "--filename=-", given=listed)
+        there = ("get", "--ignore-not-found", "--output=name", "--filename=-")
+        self._await("objects to be gone", lambda: self._run(*there, given=listed) == "")
 
     def read(self, kind: str, namespace: str | None = None) -> list[Object]:
-        """All objects of a kind, in one namespace or in all."""
+        """All objects of a kind, or of some kinds with commas between them, in one namespace or in all."""
         place = "--all-namespaces" if namespace is None else f"--namespace={namespace}"
         items: list[Object] = json.loads(self._run("get", kind, place, "--output=json"))["items"]
         return items
@@ -52,7 +60,11 @@ class Cluster:
         metadata = value["metadata"]
         condition = f"--for=jsonpath={{{path}}}" + ("" if wanted is None else f"={wanted}")
         place = f"--namespace={metadata.get('namespace', 'default')}"
-        self._run("wait", f"{value['kind']}/{metadata['name']}", place, condition, "--timeout=60s")
+        self._run("wait", f"{value['kind']}/{metadata['name']}", place, condition, _PATIENCE)
+
+    def await_quotas(self) -> None:
+        """Waits until all quotas are counted; until then admission refuses every pod."""
+        self._run("wait", "resourcequotas", "--all", "--all-namespaces", "--for=jsonpath={.status.hard}", _PATIENCE)
 
     def scale(self, deployment: Object, replicas: int) -> None:
         """Asks for so many replicas, as an autoscaler does."""
@@ -64,6 +76,13 @@ class Cluster:
         """Begins a rolling update."""
         metadata = deployment["metadata"]
         self._run("rollout", "restart", f"deployment/{metadata['name']}", f"--namespace={metadata['namespace']}")
+
+    def _await(self, what: str, is_so: Callable[[], bool]) -> None:
+        give_up = time.monotonic() + _PATIENCE_S
+        while not is_so():
+            if time.monotonic() > give_up:
+                raise Refused(f"waited {_PATIENCE_S} s for {what}")
+            time.sleep(0.1)
 
     def _run(self, *arguments: str, given: str | None = None) -> str:
         command = [
@@ -90,11 +109,13 @@ def new_cluster(folder: Path) -> Iterator[Cluster]:
 
 def prepare(cluster: Cluster, objects: Iterable[Object]) -> None:
     """Gives the cluster what `infra render-cluster` prints, and waits until its quotas are counted."""
-    listed = list(objects)
-    cluster.apply(listed)
-    for each in listed:
-        if each["kind"] == "ResourceQuota":
-            cluster.wait(each, ".status.hard")
+    cluster.apply(objects)
+    cluster.await_quotas()
+
+
+def _is_established(definition: Object) -> bool:
+    conditions = definition.get("status", {}).get("conditions", ())
+    return any(each["type"] == "Established" and each["status"] == "True" for each in conditions)
 
 
 def _list(objects: Iterable[Object]) -> str:

@@ -26,18 +26,24 @@ from rendered import REPOSITORY, Rendered, name_of
 CLUSTER_KEY = "dispatchd-clusters:cluster"
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
+def tmp_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One for all tests of this module."""
+    return tmp_path_factory.mktemp("clusters-program")
+
+
+@pytest.fixture(scope="module")
 def cluster(tmp_path: Path) -> Iterator[Cluster]:
-    """A cluster with nothing in it at all."""
+    """A cluster with nothing in it at all, until `stack` has prepared it."""
     folder = tmp_path / "control-plane"
     folder.mkdir()
     with control_plane(folder) as kubeconfig:
         yield Cluster(kubeconfig)
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def stack(cluster: Cluster, tmp_path: Path) -> automation.Stack:
-    """The stack dev of a copy of the program, which is told to prepare that cluster."""
+    """The stack dev of a copy of the program, after an up that prepared that cluster."""
     infra = tmp_path / "infra"
     for name in ("clusters", "gitops"):
         shutil.copytree(REPOSITORY / "infra" / name, infra / name, ignore=shutil.ignore_patterns(".state"))
@@ -58,7 +64,7 @@ def stack(cluster: Cluster, tmp_path: Path) -> automation.Stack:
     command.parent.mkdir(parents=True)
     command.symlink_to(find(PULUMI))
     (tmp_path / "state").mkdir()
-    return automation.create_or_select_stack(
+    prepared = automation.create_or_select_stack(
         "dev",
         project_name="dispatchd-clusters",
         program=lambda: run(program / "__main__.py"),
@@ -75,19 +81,18 @@ def stack(cluster: Cluster, tmp_path: Path) -> automation.Stack:
             },
         ),
     )
+    prepared.up()
+    return prepared
 
 
 @pytest.mark.timeout(300)
 def test_an_empty_cluster_is_prepared_by_one_up_and_a_second_changes_nothing(
     stack: automation.Stack, cluster: Cluster, rendered: Rendered, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    stack.up()
-
     wanted = {name_of(each) for each in rendered.cluster[Stack.DEV]}
-    assert wanted <= {name_of(each) for kind in kinds(rendered) for each in cluster.read(kind)}
+    assert wanted <= {name_of(each) for each in cluster.read(",".join(kinds(rendered)))}
     assert [each["metadata"]["name"] for each in cluster.read("applications.argoproj.io")] != []
 
-    stack.preview(expect_no_changes=True)
     summary = stack.up().summary.resource_changes
     assert summary is not None
     assert set(summary) == {"same"}
@@ -99,11 +104,11 @@ def test_an_empty_cluster_is_prepared_by_one_up_and_a_second_changes_nothing(
 def test_state_has_no_credentials_and_destroying_leaves_the_namespaces(
     stack: automation.Stack, cluster: Cluster, tmp_path: Path
 ) -> None:
-    stack.up()
     state = "".join(path.read_text() for path in (tmp_path / "state").rglob("*.json"))
     assert "kubeconfig" in state
     assert TOKEN not in state
 
+    # This is the last test of the module: what is not protected is gone afterwards.
     with pytest.raises(automation.CommandError, match="protected"):
         stack.destroy()
 

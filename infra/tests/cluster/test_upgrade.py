@@ -1,16 +1,19 @@
 """What was released before can be upgraded to what is rendered today, without a field that can't be changed."""
 
 import subprocess
+from collections.abc import Callable
 from copy import deepcopy
 from pathlib import Path
 
 import pytest
 
-from cluster.cluster import Refused, new_cluster, prepare
+from cluster.cluster import Cluster, Refused
 from dispatchd_infra.objects import Object
 from dispatchd_infra.settings import ENVIRONMENTS, Stack
 from kubectl import kustomize
 from rendered import REPOSITORY, Rendered, annotations, of_kind
+
+ClusterOf = Callable[[Stack], Cluster]
 
 
 @pytest.fixture(scope="session")
@@ -25,18 +28,19 @@ def earlier(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.parametrize("stack", ENVIRONMENTS)
 def test_the_earlier_render_is_upgraded_to_that_of_today(
-    stack: Stack, rendered: Rendered, earlier: Path, tmp_path: Path
+    stack: Stack, rendered: Rendered, earlier: Path, cluster_of: ClusterOf
 ) -> None:
-    before = kustomize(earlier / "overlays" / stack)
-    with new_cluster(tmp_path) as cluster:
-        prepare(cluster, rendered.cluster[stack])
-        cluster.apply(before)
-        cluster.delete(hooks(before))
-        cluster.apply(rendered.overlays[stack])
+    cluster, before, today = cluster_of(stack), kustomize(earlier / "overlays" / stack), rendered.overlays[stack]
+    # Other tests may have applied something there already.
+    cluster.delete([*before, *today])
 
-        for changed in with_another_selector(rendered.overlays[stack]):
-            with pytest.raises(Refused, match=r"field is immutable|updates to statefulset spec .* are forbidden"):
-                cluster.apply([changed])
+    cluster.apply(before)
+    cluster.delete(hooks(before))
+    cluster.apply(today)
+
+    for changed in with_another_selector(today):
+        with pytest.raises(Refused, match=r"field is immutable|updates to statefulset spec .* are forbidden"):
+            cluster.apply([changed])
 
 
 def earlier_commit() -> str:
