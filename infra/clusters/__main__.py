@@ -5,7 +5,7 @@ from pathlib import Path
 from pulumi_kubernetes import Provider
 
 from dispatchd_infra.argocd_manifest import read_manifest
-from dispatchd_infra.cluster_settings import CLUSTER_KEY, checked_kubeconfig, cluster_from
+from dispatchd_infra.cluster_settings import CLUSTER_KEY, checked_kubeconfig, cluster_from, named
 from dispatchd_infra.folders.argocd import bootstrap
 from dispatchd_infra.manifests import cluster
 from dispatchd_infra.prepared_cluster import PreparedCluster
@@ -15,7 +15,7 @@ from dispatchd_infra.settings import read_common, read_environment
 with refusals_end_the_program():
     here = Path(__file__).parent
     stack = selected_stack()
-    source = f"clusters/Pulumi.{stack}.yaml"
+    source = named(stack)
     settings = cluster_from(configured(CLUSTER_KEY, source), stack, source)
     common, environment = read_common(here.parent), read_environment(here.parent, stack)
     provider = Provider(

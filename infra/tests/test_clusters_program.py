@@ -71,7 +71,9 @@ def test_no_two_environments_are_meant_for_the_same_context() -> None:
 
 
 def test_another_current_context_ends_the_program_before_anything_is_registered(tmp_path: Path) -> None:
-    with pytest.raises(pulumi.RunError, match=r"clusters/Pulumi\.staging\.yaml: .*the current context is production"):
+    with pytest.raises(
+        pulumi.RunError, match=r"infra/clusters/Pulumi\.staging\.yaml: .*the current context is production"
+    ):
         run("clusters", "staging", settings(tmp_path, "staging", current="production"))
 
 
@@ -85,5 +87,5 @@ def test_a_changed_manifest_ends_the_program(tmp_path: Path) -> None:
     config = settings(tmp_path, "dev")
     (tmp_path / "install.yaml").write_text(MANIFEST + "data: {a: b}\n")
 
-    with pytest.raises(pulumi.RunError, match=r"clusters/Pulumi\.dev\.yaml: .*\.argocd\.sha256"):
+    with pytest.raises(pulumi.RunError, match=r"infra/clusters/Pulumi\.dev\.yaml: .*\.argocd\.sha256"):
         run("clusters", "dev", config)

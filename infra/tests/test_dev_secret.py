@@ -87,7 +87,7 @@ def test_what_is_there_stays_as_it_is(infra: Path, monkeypatch: pytest.MonkeyPat
 def test_another_context_than_the_configured_one_is_refused_before_anything_is_asked(infra: Path) -> None:
     result = run(infra, context="production")
     assert result.exit_code != 0
-    assert "clusters/Pulumi.dev.yaml: dispatchd-clusters:cluster.context says that dev is kind-dispatchd" in (
+    assert "infra/clusters/Pulumi.dev.yaml: dispatchd-clusters:cluster.context says that dev is kind-dispatchd" in (
         " ".join(result.output.split())
     )
     assert (infra.parent / "calls").read_text() == ""

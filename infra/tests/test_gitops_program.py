@@ -29,12 +29,20 @@ def test_each_stack_owns_the_folders_that_render_writes(stack: Stack) -> None:
     ("stack", "change", "reason"),
     [
         ("prod-region-c", {}, "there is no stack prod-region-c; select one of base, dev,"),
-        ("staging", {CONFIG_KEY: None}, "Pulumi.staging.yaml: the key config.dispatchd-gitops:environment is missing"),
-        ("staging", {CONFIG_KEY: "big"}, "Pulumi.staging.yaml: dispatchd-gitops:environment: write a mapping"),
+        (
+            "staging",
+            {CONFIG_KEY: None},
+            "infra/gitops/Pulumi.staging.yaml: the key config.dispatchd-gitops:environment is missing",
+        ),
+        (
+            "staging",
+            {CONFIG_KEY: "big"},
+            "infra/gitops/Pulumi.staging.yaml: dispatchd-gitops:environment: write a mapping",
+        ),
         (
             "staging",
             {"roles": {}},
-            "Pulumi.staging.yaml: dispatchd-gitops:environment: roles.control_plane: Field required",
+            "infra/gitops/Pulumi.staging.yaml: dispatchd-gitops:environment: roles.control_plane: Field required",
         ),
         ("staging", {"app_env": "development-kind"}, "app_env: development-kind does not fit stack staging"),
     ],
@@ -52,7 +60,9 @@ def test_a_mistake_ends_the_program_with_the_file_and_the_key(stack: str, change
 
 
 def test_an_encrypted_setting_is_refused() -> None:
-    with pytest.raises(pulumi.RunError, match=r"Pulumi\.dev\.yaml: dispatchd-gitops:environment is encrypted"):
+    with pytest.raises(
+        pulumi.RunError, match=r"infra/gitops/Pulumi\.dev\.yaml: dispatchd-gitops:environment is encrypted"
+    ):
         run("gitops", "dev", stack_config("gitops", "dev"), secret=(CONFIG_KEY,))
 
 

@@ -65,7 +65,7 @@ def test_settings_that_can_not_be_read_are_named(
 ) -> None:
     monkeypatch.setattr(cluster_up, "INFRA", tmp_path)
     assert cluster_up.main() == 1
-    assert capsys.readouterr().err.startswith("kind-up: common.yaml: this file can't be read")
+    assert capsys.readouterr().err.startswith("kind-up: infra/common.yaml: this file can't be read")
 
 
 def test_missing_local_images_are_named(programs: Programs, capsys: pytest.CaptureFixture[str]) -> None:

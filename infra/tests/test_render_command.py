@@ -147,6 +147,6 @@ def test_a_mistake_in_one_environment_writes_nothing_of_any(root: Path) -> None:
     done = _infra(root, "render")
 
     assert done.exit_code == 1
-    assert "Pulumi.prod-region-b.yaml" in done.output
+    assert "infra/gitops/Pulumi.prod-region-b.yaml" in done.output
     assert "roles.scheduler.replicas" in done.output
     assert not (root / "gitops").exists()

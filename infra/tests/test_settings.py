@@ -115,7 +115,7 @@ def test_an_unusable_setting_of_an_environment_is_refused_with_file_and_key(
     with pytest.raises(SettingsError) as refused:
         read_environment(infra, Stack.STAGING)
 
-    assert "Pulumi.staging.yaml: " in str(refused.value)
+    assert "infra/gitops/Pulumi.staging.yaml: " in str(refused.value)
     assert key in str(refused.value)
 
 
@@ -144,7 +144,7 @@ def test_an_unusable_setting_of_all_stacks_is_refused_with_file_and_key(
     with pytest.raises(SettingsError) as refused:
         read_common(infra)
 
-    assert "common.yaml: " in str(refused.value)
+    assert "infra/common.yaml: " in str(refused.value)
     assert key in str(refused.value)
 
 
@@ -169,14 +169,14 @@ def test_a_stack_file_of_another_shape_is_refused_by_name(infra: Path, content: 
     with pytest.raises(SettingsError) as refused:
         read_environment(infra, Stack.STAGING)
 
-    assert "Pulumi.staging.yaml: " in str(refused.value)
+    assert "infra/gitops/Pulumi.staging.yaml: " in str(refused.value)
     assert reason in str(refused.value)
 
 
 def test_a_stack_without_a_file_is_refused_by_name(infra: Path) -> None:
     stack_file(infra, Stack.STAGING).unlink()
 
-    with pytest.raises(SettingsError, match=r"Pulumi\.staging\.yaml: this file can't be read"):
+    with pytest.raises(SettingsError, match=r"infra/gitops/Pulumi\.staging\.yaml: this file can't be read"):
         read_environment(infra, Stack.STAGING)
 
 
@@ -209,7 +209,7 @@ def test_render_refuses_unusable_settings_and_writes_nothing(infra: Path, stack:
     done = CliRunner().invoke(main, ["--infra", str(infra), "render"])
 
     assert done.exit_code == 1
-    assert f"Error: Pulumi.{stack}.yaml: {CONFIG_KEY}: roles.scheduler.replicas: " in done.output
+    assert f"Error: infra/gitops/Pulumi.{stack}.yaml: {CONFIG_KEY}: roles.scheduler.replicas: " in done.output
     assert not (infra.parent / "gitops").exists()
 
 

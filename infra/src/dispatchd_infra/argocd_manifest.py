@@ -10,7 +10,7 @@ import yaml
 
 from dispatchd_infra.cluster_settings import CLUSTER_KEY, Manifest
 from dispatchd_infra.objects import Object
-from dispatchd_infra.settings import SettingsError
+from dispatchd_infra.settings import COMMON, SettingsError
 
 _DOWNLOAD = timedelta(seconds=60)
 _HEALTH_OF_APPLICATIONS = """\
@@ -72,7 +72,7 @@ def _refuse_what_is_not_ours_to_apply(value: Object, namespace: str, where: str)
     if others:
         raise SettingsError(
             f"{where}: {name} is for namespace {', '.join(sorted(others))},"
-            f" but common.yaml: namespaces.argocd is {namespace}"
+            f" but {COMMON}: namespaces.argocd is {namespace}"
         )
 
 

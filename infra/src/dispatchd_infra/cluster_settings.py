@@ -39,11 +39,15 @@ class Cluster(_Model):
     argocd: Manifest
 
 
+def named(stack: Stack) -> str:
+    """What errors call the file with the settings of a stack's cluster."""
+    return f"infra/clusters/Pulumi.{stack}.yaml"
+
+
 def read_cluster(infra: Path, stack: Stack) -> Cluster:
     """Reads the settings of one cluster from its stack file, without Pulumi. Raises SettingsError."""
     path = infra / "clusters" / f"Pulumi.{stack}.yaml"
-    source = f"clusters/{path.name}"
-    return cluster_from(read_config(path, source).get(CLUSTER_KEY), stack, source)
+    return cluster_from(read_config(path, named(stack)).get(CLUSTER_KEY), stack, named(stack))
 
 
 def cluster_from(value: Any, stack: Stack, source: str) -> Cluster:

@@ -16,6 +16,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 ModelT = TypeVar("ModelT", bound=BaseModel)
 
 CONFIG_KEY = "dispatchd-gitops:environment"
+COMMON = "infra/common.yaml"
+"""What errors call the file with what all stacks share."""
 
 Name = Annotated[str, Field(pattern=r"^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$")]
 """A name that Kubernetes takes for everything (RFC 1123 label)."""
@@ -274,8 +276,12 @@ class Environment(_Model):
 
 def read_common(infra: Path) -> Common:
     """Reads `common.yaml` of the folder `infra/`. Raises SettingsError."""
-    path = infra / "common.yaml"
-    return checked(Common, read_mapping(path), path.name)
+    return checked(Common, read_mapping(infra / "common.yaml", COMMON), COMMON)
+
+
+def named(stack: Stack) -> str:
+    """What errors call that file. The name alone would not do, as `infra/clusters` has one for each stack, too."""
+    return f"infra/gitops/Pulumi.{stack}.yaml"
 
 
 def stack_file(infra: Path, stack: Stack) -> Path:
@@ -285,8 +291,8 @@ def stack_file(infra: Path, stack: Stack) -> Path:
 
 def read_environment(infra: Path, stack: Stack) -> Environment:
     """Reads the settings of one environment from its stack file, without Pulumi. Raises SettingsError."""
-    path = stack_file(infra, stack)
-    return environment_from(read_config(path, path.name).get(CONFIG_KEY), stack, path.name)
+    source = named(stack)
+    return environment_from(read_config(stack_file(infra, stack), source).get(CONFIG_KEY), stack, source)
 
 
 def environment_from(value: Any, stack: Stack, source: str) -> Environment:
@@ -326,22 +332,22 @@ def mistakes(exc: ValidationError, source: str) -> list[str]:
     return lines
 
 
-def read_mapping(path: Path) -> dict[str, Any]:
-    """A file of keys and values. Raises SettingsError."""
+def read_mapping(path: Path, source: str) -> dict[str, Any]:
+    """A file of keys and values; errors name the source. Raises SettingsError."""
     try:
         value = yaml.load(path.read_text(encoding="utf-8"), Loader=_OnceOnly)
     except OSError as exc:
-        raise SettingsError(f"{path.name}: this file can't be read: {exc.strerror}") from exc
+        raise SettingsError(f"{source}: this file can't be read: {exc.strerror}") from exc
     except (yaml.YAMLError, UnicodeDecodeError) as exc:
-        raise SettingsError(f"{path.name}: this is no YAML: {' '.join(str(exc).split())}") from exc
+        raise SettingsError(f"{source}: this is no YAML: {' '.join(str(exc).split())}") from exc
     if not isinstance(value, dict):
-        raise SettingsError(f"{path.name}: write a mapping of keys to values")
+        raise SettingsError(f"{source}: write a mapping of keys to values")
     return value
 
 
 def read_config(path: Path, source: str) -> dict[str, Any]:
     """What a stack file of Pulumi has below `config`. Raises SettingsError."""
-    config = read_mapping(path).get("config")
+    config = read_mapping(path, source).get("config")
     if config is not None and not isinstance(config, dict):
         raise SettingsError(f"{source}: config: write a mapping of keys to values (found {config!r})")
     return config or {}

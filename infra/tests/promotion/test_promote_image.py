@@ -203,7 +203,7 @@ def test_a_shallow_clone_is_refused_with_the_remedy(clone: Clone, tmp_path: Path
         (published(digest="sha256:1"), "images.json: 1.digest"),
         (published(ref=f"{NAMES[Role.SCHEDULER]}:v1@{images.NOTHING_RELEASED}"), "ref and digest name two digests"),
         (published(ref="NO IMAGE"), "is no image"),
-        (published(ref="ghcr.io/somebody/dispatchd-scheduler:v1.2.3"), "the registry in common.yaml"),
+        (published(ref="ghcr.io/somebody/dispatchd-scheduler:v1.2.3"), "the registry in infra/common.yaml"),
         (published(ref=f"{NAMES[Role.CONTROL_PLANE]}:v1.2.3"), "scheduler: ref names"),
         ("\udcff", "images.json: Invalid JSON"),
     ],

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import click
 
-from dispatchd_infra.cluster_settings import CLUSTER_KEY, read_cluster
+from dispatchd_infra.cluster_settings import CLUSTER_KEY, named, read_cluster
 from dispatchd_infra.manifests.configuration import (
     DATABASE,
     DATABASE_PORT,
@@ -35,7 +35,7 @@ def dev_secret(infra: Path, context: str) -> None:
     configured = read_cluster(infra, Stack.DEV).context
     if context != configured:
         raise click.ClickException(
-            f"--context {context}: clusters/Pulumi.dev.yaml: {CLUSTER_KEY}.context says that dev is {configured};"
+            f"--context {context}: {named(Stack.DEV)}: {CLUSTER_KEY}.context says that dev is {configured};"
             " nothing was made"
         )
     namespace = read_common(infra).namespaces.dispatchd

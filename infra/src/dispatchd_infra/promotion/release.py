@@ -19,7 +19,7 @@ from dispatchd_infra.git import Git, GitError
 from dispatchd_infra.images import ImageRefused, Images, RoleImage
 from dispatchd_infra.manifests.roles import SERVING, Role
 from dispatchd_infra.manifests.roles import image as name_of
-from dispatchd_infra.settings import Common, Stack, mistakes
+from dispatchd_infra.settings import COMMON, Common, Stack, mistakes
 
 
 class _Published(BaseModel):
@@ -47,7 +47,7 @@ def published(content: bytes, source: str, common: Common) -> Images:
         image = RoleImage.parse(entry.ref)
         if image.name != name_of(common, role):
             raise ImageRefused(
-                f"{source}: {role}: ref names {image.name}, but the registry in common.yaml makes it"
+                f"{source}: {role}: ref names {image.name}, but the registry in {COMMON} makes it"
                 f" {name_of(common, role)}: change the one that is wrong"
             )
         if image.digest not in (None, entry.digest):
