@@ -142,6 +142,8 @@ def _needed(command: list[str]) -> set[Right]:
             return {(f"{kind}s", "get"), (f"{kind}s/scale", "patch")}
         case "get":
             return {(_plural(kind), "get"), (_plural(kind), "list")}
+        case "patch":
+            return {(_plural(kind), "get"), (_plural(kind), "patch")}
         case "delete":
             # It waits until the object is gone.
             return {(_plural(kind), each) for each in ("get", "list", "watch", "delete")}

@@ -115,7 +115,10 @@ def _application(
     wave: int | None,
     ignored: Sequence[Mapping[str, Any]] = (),
 ) -> Object:
-    """Without a finalizer: who deletes an Application does not delete what it applied."""
+    """Without a finalizer: who deletes an Application does not delete what it applied.
+
+    With one, a file that is removed by mistake would take an operator's CRDs along, and with them every database.
+    """
     spec = {
         "project": project,
         "source": source,

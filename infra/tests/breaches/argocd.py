@@ -47,6 +47,12 @@ def project_allows_all_cluster_kinds(rendered: Rendered) -> None:
             one(objects, "AppProject", "platform")["spec"]["clusterResourceWhitelist"] = [{"group": "*", "kind": "*"}]
 
 
+@breaks(applications.applications_leave_what_they_applied)
+def operators_removed_with_their_application(rendered: Rendered) -> None:
+    for application in _applications(rendered):
+        application["metadata"]["finalizers"] = ["resources-finalizer.argocd.argoproj.io"]
+
+
 @breaks(applications.syncs_repair_and_retry)
 def application_gives_up_soon(rendered: Rendered) -> None:
     for application in _applications(rendered):

@@ -43,6 +43,11 @@ def autoscaler_with_one_bound(rendered: Rendered) -> None:
     )
 
 
+@breaks(scaling.clients_come_to_new_pods)
+def connections_as_old_as_dispatchd_lets_them(rendered: Rendered) -> None:
+    everywhere(rendered, "ConfigMap", "dispatchd-settings", lambda each: each["data"].pop("CONNECTION_AGE"))
+
+
 @breaks(scaling.schedulers_are_never_scaled)
 def scheduler_is_scaled(rendered: Rendered) -> None:
     for stack, objects in rendered.overlays.items():

@@ -6,6 +6,7 @@ from policies.addresses import (
     clients_outside_keep_their_address,
 )
 from policies.applications import (
+    applications_leave_what_they_applied,
     custom_resources_wait_for_their_kind,
     data_of_production_is_not_removed_unasked,
     environments_follow_their_branch,
@@ -13,6 +14,7 @@ from policies.applications import (
     syncs_repair_and_retry,
     what_autoscalers_own_is_ignored,
 )
+from policies.databases import databases_have_no_superuser_with_a_password, databases_outlive_drained_nodes
 from policies.differences import environments_differ_only_where_allowed, production_regions_are_equal
 from policies.existing import mounted_secrets_can_be_read, mounts_have_volumes, references_exist
 from policies.namespaces import namespaces_are_restricted, quotas_admit_every_pod
@@ -32,6 +34,7 @@ from policies.projects import (
     the_root_application_makes_only_projects_and_applications,
 )
 from policies.scaling import (
+    clients_come_to_new_pods,
     disruption_budgets_let_one_pod_go,
     only_scaled_workloads_omit_replicas,
     scaling_bounds_leave_room,
@@ -48,13 +51,17 @@ from rendered import Policy
 
 POLICIES: tuple[Policy, ...] = (
     addresses_lead_to_services,
+    applications_leave_what_they_applied,
     applications_stay_in_their_project,
     certificates_name_what_clients_call,
+    clients_come_to_new_pods,
     clients_outside_keep_their_address,
     cluster_kinds_are_listed_by_hand,
     containers_are_bounded,
     custom_resources_wait_for_their_kind,
     data_of_production_is_not_removed_unasked,
+    databases_have_no_superuser_with_a_password,
+    databases_outlive_drained_nodes,
     disruption_budgets_let_one_pod_go,
     environments_differ_only_where_allowed,
     environments_follow_their_branch,

@@ -27,6 +27,13 @@ def syncs_repair_and_retry(rendered: Rendered) -> Iterator[str]:
             yield f"{stack}: {name_of(application)}: it retries for less than 30 minutes"
 
 
+def applications_leave_what_they_applied(rendered: Rendered) -> Iterator[str]:
+    """With a finalizer, a file removed by mistake would take the operators' CRDs with it, and so every database."""
+    for stack, application in _applications(rendered):
+        if application["metadata"].get("finalizers"):
+            yield f"{stack}: {name_of(application)}: it must have no finalizer"
+
+
 def custom_resources_wait_for_their_kind(rendered: Rendered) -> Iterator[str]:
     """At a first install the operators' kinds come later than the dry run of what uses them."""
     for stack, objects in rendered.overlays.items():

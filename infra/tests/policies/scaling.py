@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from dispatchd_infra.settings import Stack
-from rendered import Objects, each_overlay, name_of, of_kind
+from rendered import Objects, each_overlay, name_of, of_kind, one
 from workloads import Workload, selects, templated
 
 _SCALERS = ("HorizontalPodAutoscaler", "ScaledObject")
@@ -56,6 +56,15 @@ def scaling_bounds_leave_room(stack: Stack, objects: Objects) -> Iterator[str]:
         resources = {metric.get("resource", {}).get("name") for metric in spec.get("metrics", ())}
         if resources != {"cpu", "memory"}:
             yield f"{name_of(scaler)}: it must scale on cpu and memory"
+
+
+@each_overlay
+def clients_come_to_new_pods(stack: Stack, objects: Objects) -> Iterator[str]:
+    """A client looks up the pods behind a headless Service when it connects. So a connection ends after half an hour at
+    most, and everybody has had the choice of all pods."""
+    age = one(objects, "ConfigMap", "dispatchd-settings")["data"].get("CONNECTION_AGE", "")
+    if not (age.endswith("m") and age[:-1].isdecimal() and 1 <= int(age[:-1]) <= 30):
+        yield f"ConfigMap dispatchd-settings: CONNECTION_AGE must be 1m to 30m, not {age or 'what dispatchd chooses'}"
 
 
 def scaled(objects: Objects) -> dict[str, Any]:
