@@ -70,6 +70,9 @@ def _with(value: Any, *path: str) -> Callable[[dict[str, Any]], object]:
     return put
 
 
+CA = ("secret_store", "ca_certificates")
+
+
 @pytest.mark.parametrize(
     ("change", "key"),
     [
@@ -104,6 +107,16 @@ def _with(value: Any, *path: str) -> Callable[[dict[str, Any]], object]:
         (_with(["0.0.0.0/0"], "client_cidrs"), "client_cidrs"),
         (_with(["::/0"], "client_cidrs"), "client_cidrs"),
         (_with("region-b", "peer_region"), "peer_region"),
+        (_with(1, "database", "instances"), "database.instances"),
+        (_with("\t", "auth", "audience"), "auth.audience"),
+        (_with('"https://login"', "auth", "issuer"), "auth.issuer"),
+        (_with("https://vault\x01", "secret_store", "server"), "secret_store.server"),
+        (_with("a: b", "secret_store", "path"), "secret_store.path"),
+        (_with("/pki", "secret_store", "pki_path"), "secret_store.pki_path"),
+        (_with("", "secret_store", "mount_path"), "secret_store.mount_path"),
+        (_with("a/b", "secret_store", "role"), "secret_store.role"),
+        (_with("-----BEGIN PRIVATE KEY-----\nMIIB\n-----END PRIVATE KEY-----\n", *CA), "secret_store.ca_certificates"),
+        (_with("MIIB", *CA), "secret_store.ca_certificates"),
         (_with("false", "allow_mutations"), "allow_mutations"),
     ],
 )
@@ -127,6 +140,13 @@ def test_an_unusable_setting_of_an_environment_is_refused_with_file_and_key(
         (_with("https://user:token@github.com/a/b.git", "repository", "url"), "repository.url"),
         (_without("addons", "keda"), "addons.keda"),
         (_with("1.x", "addons", "keda", "version"), "addons.keda.version"),
+        (_with("x" * 64, "addons", "keda", "chart"), "addons.keda.chart"),
+        (_with("http://charts.example", "addons", "keda", "repository"), "addons.keda.repository"),
+        (_with("dispatchd", "addons", "keda", "namespace"), "addons.keda.namespace"),
+        (_with("argocd", "addons", "prometheus", "namespace"), "addons.prometheus.namespace"),
+        (_with("plugins", "addons", "barman_cloud", "namespace"), "addons.barman_cloud.namespace"),
+        (_with(" ", "postgres", "name"), "postgres.name"),
+        (_with("a: b", "valkey", "tag"), "valkey.tag"),
         (_with("ghcr.io", "registry"), "registry"),
         (_with("sha256:abc", "postgres", "digest"), "postgres.digest"),
         (_with("Dispatchd", "namespaces", "dispatchd"), "namespaces.dispatchd"),

@@ -39,6 +39,17 @@ Domain = Annotated[
 Branch = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._/-]*$")]
 """A branch of git, in plain letters."""
 
+Token = Annotated[str, Field(pattern=r"^[^\s\"'\p{Cc}]+$", max_length=500)]
+"""A text without spaces, quotes and control characters, which are nowhere meant and get lost on the way to a pod."""
+
+Address = Annotated[str, Field(pattern=r"^https://[^\s\"'\p{Cc}]+$", max_length=500)]
+
+VaultPath = Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]+(/[A-Za-z0-9._-]+)*$", max_length=200)]
+
+_CERTIFICATE = r"-----BEGIN CERTIFICATE-----\n([A-Za-z0-9+/=]+\n)+-----END CERTIFICATE-----\n"
+Certificates = Annotated[str, Field(pattern=rf"^({_CERTIFICATE})+$")]
+"""One certificate or several, in PEM. Certificates are public."""
+
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
 
@@ -75,7 +86,7 @@ class _Model(BaseModel):
 class Repository(_Model):
     """Where Argo CD finds gitops/. Forks change it here and nowhere else."""
 
-    url: Annotated[str, Field(pattern=r"^https://[^\s@]+\.git$")]
+    url: Annotated[str, Field(pattern=r"^https://[^\s@\"'\p{Cc}]+\.git$")]
     main: Branch
     production: Branch
 
@@ -89,8 +100,8 @@ class Repository(_Model):
 class Chart(_Model):
     """A Helm chart that Argo CD installs, with the version that was looked at."""
 
-    repository: Annotated[str, Field(pattern=r"^(https://)?[^\s@]+$")]
-    chart: str
+    repository: Annotated[str, Field(pattern=r"^(https://)?[a-z0-9.-]+(:[0-9]+)?(/[A-Za-z0-9._~-]+)*/?$")]
+    chart: Name
     version: Annotated[str, Field(pattern=r"^v?[0-9]+\.[0-9]+\.[0-9]+$")]
     namespace: Name
 
@@ -98,8 +109,8 @@ class Chart(_Model):
 class Image(_Model):
     """An image of somebody else's, by tag; a digest is added where one was seen."""
 
-    name: str
-    tag: str
+    name: Annotated[str, Field(pattern=r"^[a-z0-9.-]+(:[0-9]+)?(/[a-z0-9._-]+)+$")]
+    tag: Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9._-]{0,127}$")]
     digest: Annotated[str, Field(pattern=r"^sha256:[0-9a-f]{64}$")] | None = None
 
     @property
@@ -139,11 +150,22 @@ class Common(_Model):
     """Registry and owner of the images, such as `ghcr.io/dispatchd`."""
     namespaces: Namespaces
     addons: Addons
+    """Where each operator comes from. They stay out of the namespaces of dispatchd and Argo CD."""
     postgres: Image
     """Of CloudNativePG, for its clusters."""
     postgres_dev: Image
     """For dev's one pod, which no operator starts."""
     valkey: Image
+
+    @model_validator(mode="after")
+    def _addons_in_their_namespaces(self) -> Self:
+        for name, chart in self.addons:
+            if chart.namespace in (self.namespaces.dispatchd, self.namespaces.argocd):
+                raise ValueError(f"addons.{name}.namespace: {chart.namespace} is no namespace for an operator")
+        operator, plugin = self.addons.cloudnative_pg.namespace, self.addons.barman_cloud.namespace
+        if plugin != operator:
+            raise ValueError(f"addons.barman_cloud.namespace: {plugin} must be that of cloudnative_pg, {operator}")
+        return self
 
 
 class Capacity(_Model):
@@ -181,8 +203,8 @@ class Roles(_Model):
 class ObjectStorage(_Model):
     """Where a region's own Postgres backups and write-ahead log go."""
 
-    destination: Annotated[str, Field(pattern=r"^s3://[a-z0-9][a-z0-9.-]+(/\S*)?$")]
-    endpoint: Annotated[str, Field(pattern=r"^https://\S+$")]
+    destination: Annotated[str, Field(pattern=r"^s3://[a-z0-9][a-z0-9.-]+(/[^\s\"'\p{Cc}]*)?$")]
+    endpoint: Address
 
 
 class Database(Capacity):
@@ -196,22 +218,24 @@ class Database(Capacity):
 class Auth(_Model):
     """Whose tokens are taken, and for whom they have to be. The key to check them with is a secret."""
 
-    issuer: Annotated[str, Field(min_length=1, max_length=500)]
-    audience: Annotated[str, Field(min_length=1, max_length=500)]
+    issuer: Token
+    audience: Token
 
 
 class SecretStore(_Model):
     """Where External Secrets finds secrets and cert-manager an authority: a Vault-compatible server."""
 
-    server: Annotated[str, Field(pattern=r"^https://\S+$")]
-    path: str
+    server: Address
+    path: VaultPath
     """Where the key-value secrets are mounted."""
-    pki_path: str
+    pki_path: VaultPath
     """Where certificates are signed, such as `pki/sign/dispatchd`; cert-manager asks there."""
-    mount_path: str
+    mount_path: VaultPath
     """Where the cluster's service accounts log in."""
-    role: str
+    role: Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]+$")]
     """As whom they log in."""
+    ca_certificates: Certificates | None = None
+    """Who signed the server's own certificate, if that is no public authority."""
 
 
 class Environment(_Model):
@@ -269,6 +293,8 @@ class Environment(_Model):
         for name, role in (("control_plane", self.roles.control_plane), ("worker_gateway", self.roles.worker_gateway)):
             if role.min_replicas < 2:
                 raise ValueError(f"outside development roles.{name}.min_replicas is at least 2")
+        if self.database.instances < 2:
+            raise ValueError("outside development database.instances is at least 2: a primary and a standby")
         if any(network.prefixlen == 0 for network in self.client_cidrs):
             raise ValueError("client_cidrs: the whole internet is refused outside development")
         return self

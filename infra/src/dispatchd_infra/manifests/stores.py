@@ -4,6 +4,7 @@ Both are the same Vault-compatible server. External Secrets logs in there as its
 one that has no other use.
 """
 
+from base64 import b64encode
 from collections.abc import Mapping
 from typing import Any
 
@@ -46,6 +47,7 @@ def _secret_store(common: Common, store: SecretStore) -> dict[str, Any]:
         "provider": {
             "vault": {
                 "server": store.server,
+                "caBundle": _ca_bundle(store),
                 "path": store.path,
                 "version": "v2",
                 "auth": {
@@ -63,7 +65,18 @@ def _issuer(store: SecretStore) -> dict[str, Any]:
         # In cert-manager's own namespace, where it looks for what a ClusterIssuer refers to.
         "serviceAccountRef": {"name": ISSUER_ACCOUNT},
     }
-    return {"vault": {"server": store.server, "path": store.pki_path, "auth": {"kubernetes": login}}}
+    vault = {
+        "server": store.server,
+        "caBundle": _ca_bundle(store),
+        "path": store.pki_path,
+        "auth": {"kubernetes": login},
+    }
+    return {"vault": vault}
+
+
+def _ca_bundle(store: SecretStore) -> str | None:
+    """As both kinds want it: PEM, encoded once more. None trusts the public authorities."""
+    return None if store.ca_certificates is None else b64encode(store.ca_certificates.encode()).decode()
 
 
 def _issuer_account(namespace: str) -> list[Object]:
