@@ -10,7 +10,7 @@ from click.testing import CliRunner, Result
 
 from dispatchd_infra.cli import main
 from dispatchd_infra.emit import header
-from dispatchd_infra.settings import Stack, stack_file
+from dispatchd_infra.settings import PRODUCTION, Stack, stack_file
 
 COMMITTED = Path(__file__).parents[1]
 DEPLOYMENT = "gitops/base/deployment-scheduler.yaml"
@@ -74,6 +74,35 @@ def test_check_names_edited_missing_left_over_and_stray_files_and_changes_nothin
         assert line in done.output
     assert "make render" in done.output
     assert _tree(root) == before
+
+
+def test_check_names_an_edited_file_of_a_region_and_who_writes_it(root: Path) -> None:
+    shutil.copytree(COMMITTED.parent / "gitops", root / "gitops")
+    assert _infra(root, "render", "--check").exit_code == 0
+    objects = root / "gitops/regions/database/prod-region-a/objectstore-prod-region-a.yaml"
+    objects.write_text(objects.read_text().replace("30d", "3d"))
+    (root / "gitops/regions/active/notes.yaml").write_text("mine")
+    before = _tree(root)
+
+    done = _infra(root, "render", "--check")
+
+    assert done.exit_code == 1
+    assert "gitops/regions/database/prod-region-a/objectstore-prod-region-a.yaml: edited" in done.output
+    assert "gitops/regions/active/notes.yaml: stray" in done.output
+    assert "run `infra promote-region --step refresh`, and look" in done.output
+    assert _tree(root) == before
+
+
+def test_check_says_that_a_change_of_a_database_needs_both_commands(root: Path) -> None:
+    shutil.copytree(COMMITTED.parent / "gitops", root / "gitops")
+    for stack in PRODUCTION:
+        file = stack_file(root / "infra", stack)
+        file.write_text(file.read_text().replace("cpu: 500m, memory: 2Gi", "cpu: 600m, memory: 2Gi"))
+        file.write_text(file.read_text().replace("storage: 200Gi", "storage: 300Gi"))
+
+    done = _infra(root, "render", "--check")
+
+    assert "run `make render` and `infra promote-region --step refresh`, and look" in done.output
 
 
 @pytest.mark.parametrize("place", ["gitops/overlays/qa", "gitops/regions/database/prod-region-c", "gitops"])
