@@ -10,7 +10,12 @@ class Selector:
     """A metric, and the labels by which its series are chosen."""
 
     metric: str
-    labels: frozenset[str]
+    matchers: frozenset[tuple[str, str]]
+    """Labels with what they are compared with; `failed` or, where the comparison is another one, `!=failed`."""
+
+    @property
+    def labels(self) -> frozenset[str]:
+        return frozenset(label for label, _ in self.matchers)
 
 
 def selectors(expression: str) -> list[Selector]:
@@ -19,7 +24,13 @@ def selectors(expression: str) -> list[Selector]:
 
     def visit(node: promql_parser.Expr) -> None:
         if isinstance(node, promql_parser.VectorSelector):
-            found.append(Selector(node.name or "", frozenset(each.name for each in node.matchers.matchers)))
+            matchers = frozenset((each.name, _compared(each)) for each in node.matchers.matchers)
+            found.append(Selector(node.name or "", matchers))
 
     promql_parser.walk(promql_parser.parse(expression), pre_visit=visit)
     return found
+
+
+def _compared(matcher: promql_parser.Matcher) -> str:
+    sign = {"Equal": "", "NotEqual": "!=", "Re": "=~", "NotRe": "!~"}[str(matcher.op).rpartition(".")[2]]
+    return f"{sign}{matcher.value}"

@@ -22,6 +22,9 @@ def test_labels_of_a_metric_are_found() -> None:
     [found] = selectors("rate(a_total{code=~\"x|y\", method!='z=1'}[5m])")
 
     assert found.labels == {"code", "method"}
+    assert found.matchers == {("code", "=~x|y"), ("method", "!=z=1")}
+    [found] = selectors('a{code="x"} offset 5m')
+    assert found.matchers == {("code", "x")}
 
 
 @pytest.mark.parametrize("expression", ["sum(a", "rate(a)", "a > and b"])

@@ -11,6 +11,7 @@ from prometheus_client import Metric
 from prometheus_client.metrics import MetricWrapperBase
 
 from dispatchd.cli.main import dispatchd
+from dispatchd.domain.job import JobState
 from dispatchd.telemetry import metrics
 from infra.objects import ENVIRONMENTS, OUTSIDE_DEVELOPMENT, Object, Objects, of_kind
 from infra.promql import Selector, selectors
@@ -115,6 +116,43 @@ def test_expressions_choose_our_metrics_by_labels_that_they_have(
 
     chosen = [each for expression in _expressions(overlays[environment]) for each in selectors(expression)]
     assert [(each.metric, sorted(strange(each))) for each in chosen if strange(each)] == []
+
+
+def _values_in_the_code() -> dict[tuple[str, str], set[str]]:
+    """For each of our metrics and each of its labels the values that the code gives it by name."""
+    metric_of = {name: value._name for name, value in vars(metrics).items() if isinstance(value, MetricWrapperBase)}
+    found: dict[tuple[str, str], set[str]] = {}
+    for path in Path(metrics.__file__).parents[1].rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            match node:
+                case ast.Call(
+                    func=ast.Attribute(value=ast.Attribute(value=ast.Name("metrics"), attr=name), attr="labels")
+                ):
+                    for keyword in node.keywords:
+                        values = found.setdefault((metric_of[name], keyword.arg or ""), set())
+                        match keyword.value:
+                            case ast.Constant(value=str(value)):
+                                values.add(value)
+                            case ast.Attribute(value=ast.Name("JobState"), attr=state):
+                                values.add(JobState[state])
+    return found
+
+
+@pytest.mark.parametrize("environment", OUTSIDE_DEVELOPMENT)
+def test_expressions_choose_by_values_that_the_labels_have(environment: str, overlays: dict[str, Objects]) -> None:
+    objects = overlays[environment]
+    [monitor] = [each["spec"] for each in of_kind(objects, "ServiceMonitor")]
+    [jobs] = monitor["selector"]["matchExpressions"]
+    assert jobs["key"] == monitor["jobLabel"]
+    [namespace] = {each["metadata"]["namespace"] for each in objects}
+    by_prometheus = {"namespace": {namespace}, "job": set(jobs["values"])}
+    in_the_code = _values_in_the_code()
+
+    for expression in _expressions(objects):
+        for each in selectors(expression):
+            for label, value in each.matchers:
+                possible = by_prometheus.get(label) or in_the_code[each.metric.removesuffix("_total"), label]
+                assert value in possible, f"{each.metric}: {label} is never {value}"
 
 
 def test_no_source_is_named_for_a_metric_that_nobody_uses(overlays: dict[str, Objects]) -> None:
