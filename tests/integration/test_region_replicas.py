@@ -241,6 +241,44 @@ async def test_in_a_planned_switch_one_region_at_most_changes_jobs_and_in_the_en
     ]
 
 
+@pytest.mark.parametrize("is_b_promoted", [False, True], ids=["b-waits-for-the-token", "b-is-promoted-and-lost"])
+async def test_a_takes_over_again_under_the_same_epoch_when_the_switch_to_b_comes_to_nothing(
+    regions: tuple[Region, Region], probes: Probes, tmp_path: Path, is_b_promoted: bool
+) -> None:
+    a, b = regions
+    assert (await a.command("region", "drain", "--expect-epoch", str(EPOCH))).exit_code == 0
+    await b.postgres.catch_up_with(a.postgres)
+    a.postgres.demote()
+    if is_b_promoted:
+        await b.postgres.promote()
+    a.postgres.follow(b.postgres)
+    # No commit has told the roles of B, so that they change nothing.
+    assert await probes.change_jobs() == set()
+
+    if is_b_promoted:
+        b.roles = []
+        b.postgres.stop()
+    await a.postgres.promote()
+    for region in regions[: 1 if is_b_promoted else 2]:
+        # The commit tells the roles what they were told before.
+        assert (await region.deploy(A, EPOCH)).exit_code == 0
+    assert (await probes.take_work(), await probes.change_jobs()) == (set(), {A})
+    assert (await a.command("region", "drain", "--undo", "--expect-epoch", str(EPOCH))).exit_code == 0
+    assert await probes.take_work() == {A}
+
+    if not is_b_promoted:
+        await b.postgres.catch_up_with(a.postgres)
+        assert ((await b.status())["database"], (await b.status())["mode"]) == ("replica", "active")
+        assert await probes.take_work() == await probes.change_jobs() == {A}
+        return
+    with ReplicatedPostgres(tmp_path / "rebuilt", source=a.postgres) as rebuilt:
+        b.postgres = rebuilt
+        await rebuilt.catch_up_with(a.postgres)
+        assert (await b.deploy(A, EPOCH)).exit_code == 0
+        assert await probes.take_work() == await probes.change_jobs() == {A}
+        assert ((await b.status())["database"], (await b.status())["epoch"]) == ("replica", EPOCH)
+
+
 async def test_in_an_unplanned_switch_the_fence_keeps_a_from_changing_jobs_until_it_is_rebuilt(
     regions: tuple[Region, Region], probes: Probes, tmp_path: Path
 ) -> None:
