@@ -1,6 +1,7 @@
 """Nothing of Argo CD's manifest is used unless it is the file that was looked at."""
 
 import hashlib
+from http.client import IncompleteRead
 from pathlib import Path
 
 import pytest
@@ -62,6 +63,8 @@ def test_a_changed_file_is_refused_before_it_is_read(tmp_path: Path) -> None:
         ("a: [", "is no YAML"),
         ("just text\n", "a document in it is no Kubernetes object"),
         ("apiVersion: v1\nkind: Secret\n", "a document in it is no Kubernetes object"),
+        ("apiVersion: v1\nkind: Secret\nmetadata:\n", "a document in it is no Kubernetes object"),
+        ("apiVersion: v1\nkind: Secret\nmetadata: [name]\n", "a document in it is no Kubernetes object"),
         ("apiVersion: v1\nkind: Secret\nmetadata: {name: s}\nstringData: {a: b}\n", "Secret s has data"),
         (MANIFEST.replace("namespace: argocd", "namespace: other"), "argocd-server is for namespace other"),
     ],
@@ -69,6 +72,17 @@ def test_a_changed_file_is_refused_before_it_is_read(tmp_path: Path) -> None:
 def test_a_file_that_we_would_not_apply_is_refused(tmp_path: Path, text: str, reason: str) -> None:
     with pytest.raises(SettingsError, match=reason):
         read_manifest(source(tmp_path, text), tmp_path, "argocd", "Pulumi.dev.yaml")
+
+
+def test_a_download_that_ends_in_the_middle_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def cut_off(*_: object, **__: object) -> None:
+        raise IncompleteRead(b"apiVersion")
+
+    monkeypatch.setattr("urllib.request.urlopen", cut_off)
+    manifest = Manifest(manifest="https://example.org/install.yaml", sha256="0" * 64)
+
+    with pytest.raises(SettingsError, match=r"https://example\.org/install\.yaml can't be read: IncompleteRead"):
+        read_manifest(manifest, tmp_path, "argocd", "Pulumi.dev.yaml")
 
 
 def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:

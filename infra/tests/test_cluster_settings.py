@@ -54,16 +54,27 @@ def test_another_current_context_is_refused_with_what_to_do(tmp_path: Path, curr
         ("contexts: []\ncurrent-context: staging\n", "has no context staging; it has none"),
         ("contexts: [{name: production}]\n", "has no context staging; it has production"),
         ("nonsense\n", "has no context staging; it has none"),
+        ("contexts: 3\n", "has no context staging; it has none"),
+        (b"\xff\xfe", "is no YAML"),
     ],
 )
-def test_a_kubeconfig_without_the_context_is_refused(tmp_path: Path, text: str | None, reason: str) -> None:
+def test_a_kubeconfig_without_the_context_is_refused(tmp_path: Path, text: str | bytes | None, reason: str) -> None:
     path = tmp_path / "config"
     if text is not None:
-        path.write_text(text)
+        path.write_bytes(text if isinstance(text, bytes) else text.encode())
     cluster = cluster_from({**CLUSTER, "kubeconfig": str(path)}, Stack.STAGING, "Pulumi.staging.yaml")
 
     with pytest.raises(SettingsError, match=reason):
         checked_kubeconfig(cluster, "Pulumi.staging.yaml")
+
+
+def test_the_home_of_somebody_who_is_not_here_is_refused() -> None:
+    cluster = cluster_from({**CLUSTER, "kubeconfig": "~nobody-of-this-name/config"}, Stack.STAGING, "staging")
+
+    with pytest.raises(
+        SettingsError, match=r"cluster\.kubeconfig: ~nobody-of-this-name/config is in the home of nobody"
+    ):
+        checked_kubeconfig(cluster, "staging")
 
 
 @pytest.mark.parametrize(

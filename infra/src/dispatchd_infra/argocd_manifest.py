@@ -1,10 +1,11 @@
 """Argo CD's own manifest: verified before it is read, put into its namespace, told what a healthy Application is."""
 
 import hashlib
-import urllib.error
 import urllib.request
 from datetime import timedelta
+from http.client import HTTPException
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -56,14 +57,12 @@ def _content(manifest: str, base: Path, where: str) -> bytes:
             with urllib.request.urlopen(manifest, timeout=_DOWNLOAD.total_seconds()) as response:
                 return bytes(response.read())
         return (base / manifest).read_bytes()
-    except (OSError, urllib.error.URLError) as exc:
+    except (OSError, HTTPException) as exc:
         raise SettingsError(f"{where}: {CLUSTER_KEY}.argocd.manifest: {manifest} can't be read: {exc}") from exc
 
 
 def _refuse_what_is_not_ours_to_apply(value: Object, namespace: str, where: str) -> None:
-    if not isinstance(value, dict) or not all(
-        (value.get("apiVersion"), value.get("kind"), value.get("metadata", {}).get("name"))
-    ):
+    if not _is_object(value):
         raise SettingsError(f"{where}: a document in it is no Kubernetes object")
     name = f"{value['kind']} {value['metadata']['name']}"
     if value["kind"] == "Secret" and (value.get("data") or value.get("stringData")):
@@ -74,6 +73,12 @@ def _refuse_what_is_not_ours_to_apply(value: Object, namespace: str, where: str)
             f"{where}: {name} is for namespace {', '.join(sorted(others))},"
             f" but {COMMON}: namespaces.argocd is {namespace}"
         )
+
+
+def _is_object(value: Any) -> bool:
+    """Whether this has at least what every object of Kubernetes has. A page that says that a file is gone does not."""
+    metadata = value.get("metadata") if isinstance(value, dict) else None
+    return isinstance(metadata, dict) and all((value.get("apiVersion"), value.get("kind"), metadata.get("name")))
 
 
 def _placed(value: Object, namespace: str) -> Object:

@@ -61,16 +61,19 @@ def cluster_from(value: Any, stack: Stack, source: str) -> Cluster:
 
 def checked_kubeconfig(cluster: Cluster, source: str) -> Path:
     """The path of the kubeconfig, after a look into it. Raises SettingsError if its current context is another one."""
-    path = Path(cluster.kubeconfig).expanduser()
     key = f"{source}: {CLUSTER_KEY}"
     try:
+        path = Path(cluster.kubeconfig).expanduser()
         value = yaml.safe_load(path.read_text(encoding="utf-8"))
     except OSError as exc:
         raise SettingsError(f"{key}.kubeconfig: {cluster.kubeconfig} can't be read: {exc.strerror}") from exc
-    except yaml.YAMLError as exc:
+    except (yaml.YAMLError, UnicodeDecodeError) as exc:
         raise SettingsError(f"{key}.kubeconfig: {cluster.kubeconfig} is no YAML") from exc
+    except RuntimeError as exc:
+        raise SettingsError(f"{key}.kubeconfig: {cluster.kubeconfig} is in the home of nobody here") from exc
     config = value if isinstance(value, dict) else {}
-    names = [each.get("name") for each in config.get("contexts") or [] if isinstance(each, dict)]
+    contexts = config.get("contexts")
+    names = [each.get("name") for each in contexts if isinstance(each, dict)] if isinstance(contexts, list) else []
     if cluster.context not in names:
         raise SettingsError(
             f"{key}.context: {cluster.kubeconfig} has no context {cluster.context};"
