@@ -148,6 +148,11 @@ def test_a_digest_that_never_stood_in_staging_is_refused_in_production_unless_fo
     assert {role: image.digest for role, image in read(clone, Stack.PROD_REGION_B).items()} == NEW
 
 
+@pytest.mark.parametrize("tag", ["", "a b", "-x", "v1@sha256:1"])
+def test_what_is_no_tag_is_refused_as_it_was_given(clone: Clone, tag: str) -> None:
+    assert f"--tag {tag!r}: this is no tag" in clone.refuse("promote-image", "--env", "dev", "--tag", tag)
+
+
 def test_a_digest_of_another_role_in_staging_is_refused(clone: Clone) -> None:
     in_staging(clone)
     image = f"scheduler=v1.2.3@{NEW[Role.CONTROL_PLANE]}"

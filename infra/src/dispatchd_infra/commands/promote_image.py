@@ -8,7 +8,6 @@ import click
 from dispatchd_infra import folder, images, regions
 from dispatchd_infra.git import Git
 from dispatchd_infra.images import ImageRefused, Images
-from dispatchd_infra.manifests.roles import SERVING
 from dispatchd_infra.promotion import release
 from dispatchd_infra.region_state import StateRefused, peer_of
 from dispatchd_infra.settings import ENVIRONMENTS, PRODUCTION, Common, SettingsError, Stack, read_common
@@ -80,7 +79,7 @@ def _chosen(common: Common, images_json: Path | None, named: Sequence[str], tag:
             f"{env}: --tag is for dev only, because a tag may change its meaning:"
             " name digests by --image or --images, or copy them by --from and --to"
         )
-    return release.named(named or [f"{role}={tag}" for role in SERVING], common)
+    return release.named(named, common) if tag is None else release.tagged(tag, common)
 
 
 def _stacks(target: str) -> tuple[Stack, ...]:

@@ -74,6 +74,14 @@ def named(options: Iterable[str], common: Common) -> Images:
     return found
 
 
+def tagged(tag: str, common: Common) -> Images:
+    """Every role under one tag. Raises ImageRefused."""
+    try:
+        return {role: RoleImage.parse(f"{name_of(common, role)}:{tag}") for role in SERVING}
+    except ImageRefused:
+        raise ImageRefused(f"--tag {tag!r}: this is no tag; write one such as sha-1234567") from None
+
+
 def _role(name: str) -> Role:
     if name not in SERVING:
         raise ImageRefused(f"{name!r} is no role with an image of its own: these are {', '.join(SERVING)}")
