@@ -172,6 +172,7 @@ def test_an_unusable_setting_of_all_stacks_is_refused_with_file_and_key(
     ("content", "reason"),
     [
         ("config: [", "no YAML"),
+        pytest.param("config: " + "[" * 5000, "no YAML", id="deep"),
         ("- a", "mapping"),
         ("config: {}", CONFIG_KEY),
         ("config:", CONFIG_KEY),

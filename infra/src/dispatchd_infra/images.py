@@ -113,7 +113,7 @@ def read(text: str, common: Common, source: str) -> Images:
     """The images in the text of such a file; errors name the source. Raises SettingsError."""
     try:
         value = yaml.safe_load(text)
-    except yaml.YAMLError as exc:
+    except (yaml.YAMLError, RecursionError) as exc:
         raise SettingsError(f"{source}: this is no YAML: {exc}") from exc
     roles = {name_of(common, role): role for role in SERVING}
     images = {}

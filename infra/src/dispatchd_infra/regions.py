@@ -127,7 +127,7 @@ def _yaml(reader: Reader, place: str) -> object:
         raise SettingsError(f"{path}: this file is missing; `infra promote-region --step begin` writes it")
     try:
         return yaml.safe_load(text)
-    except yaml.YAMLError as exc:
+    except (yaml.YAMLError, RecursionError) as exc:
         raise SettingsError(f"{path}: this is no YAML: {exc}") from exc
 
 

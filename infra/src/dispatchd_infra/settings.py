@@ -364,7 +364,7 @@ def read_mapping(path: Path, source: str) -> dict[str, Any]:
         value = yaml.load(path.read_text(encoding="utf-8"), Loader=_OnceOnly)
     except OSError as exc:
         raise SettingsError(f"{source}: this file can't be read: {exc.strerror}") from exc
-    except (yaml.YAMLError, UnicodeDecodeError) as exc:
+    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as exc:
         raise SettingsError(f"{source}: this is no YAML: {' '.join(str(exc).split())}") from exc
     if not isinstance(value, dict):
         raise SettingsError(f"{source}: write a mapping of keys to values")
