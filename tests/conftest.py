@@ -21,7 +21,7 @@ POSTGRES_SETTINGS = {
 }
 
 
-# A shell starts a command in the background with SIGINT ignored, and the programs that tests interrupt would inherit that.
+# A shell starts a command in the background with SIGINT ignored, and programs that tests interrupt would inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
