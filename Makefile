@@ -14,7 +14,8 @@ unexport VIRTUAL_ENV UV_PYTHON UV_PROJECT_ENVIRONMENT PYTHONPATH PYTHONHOME
 
 .DEFAULT_GOAL := help
 .PHONY: help setup dev demo test bench faults fuzz fmt fmt-check lint types layers proto proto-check unit singles \
-	hostile infra-setup infra-types infra-unit infra-tools infra-test kind-up kind-down render render-check gitops-up \
+	hostile infra-setup infra-types infra-unit infra-tools infra-test pipelines-setup pipelines-lock \
+	kind-up kind-down render render-check gitops-up \
 	gitops-update-dev build wheel-check clean
 
 help: ## List the verbs
@@ -86,6 +87,18 @@ infra-setup: $(UV) ## Make the environment of infra/, with the command in infra/
 	@test -x infra/.venv/bin/python || $(UV) venv --quiet --clear --python "$(PYTHON)" infra/.venv
 	@$(UV) sync --quiet --locked --project infra
 
+pipelines-setup: pipelines/.venv/ready ## Make the environment of pipelines/, with Dagger's SDK; quick when nothing changed
+
+pipelines/.venv/ready: pipelines/requirements.lock pipelines/pyproject.toml $(UV)
+	@test -x pipelines/.venv/bin/python || $(UV) venv --quiet --clear --python "$(PYTHON)" pipelines/.venv
+	@$(UV) pip sync --quiet --python pipelines/.venv --require-hashes pipelines/requirements.lock
+	@$(UV) pip install --quiet --python pipelines/.venv --no-deps --editable pipelines
+	@touch $@
+
+pipelines-lock: $(UV) ## Lock what the environment of pipelines/ has; as it was where nothing forces a change
+	cd pipelines && ../$(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes --group dev \
+		--custom-compile-command 'make pipelines-lock' --output-file requirements.lock pyproject.toml
+
 infra-types: infra-setup ## Check the types of infra/
 	cd infra && .venv/bin/mypy src tests && .venv/bin/mypy gitops/__main__.py && .venv/bin/mypy clusters/__main__.py
 
@@ -133,7 +146,7 @@ wheel-check: build ## Install the wheel alone into an environment of its own and
 	cd build && wheel/bin/python -c "from dispatchd import AsyncClient, Client, Worker; from dispatchd.adapters.postgres.migrate import read_migrations; assert read_migrations()"
 
 clean: ## Remove what these verbs made, but not the data of `make dev`
-	rm -rf .venv .venv-tools infra/.venv build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf .venv .venv-tools infra/.venv pipelines/.venv build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 
 $(UV):
 	@"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 11) and "This needs Python 3.11 or newer; name one: make setup PYTHON=/path/to/python3.11")'

@@ -1,0 +1,33 @@
+"""How a run of steps ended: a line for each, for people and for `grep`."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class Outcome(StrEnum):
+    PASSED = "passed"
+    FAILED = "failed"
+    NOT_RUN = "not run"
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """How one step ended. `reason` says why it failed or was not run, in a few words."""
+
+    step: str
+    outcome: Outcome
+    seconds: float = 0.0
+    reason: str = ""
+
+    def __str__(self) -> str:
+        reason = f": {self.reason}" if self.reason else ""
+        return f"{self.outcome:<8} {self.seconds:7.1f} s  {self.step}{reason}"
+
+
+def table(results: Iterable[Result]) -> str:
+    """The report at the end of a run: step by step, and how many ended how."""
+    listed = list(results)
+    counts = {outcome: sum(result.outcome is outcome for result in listed) for outcome in Outcome}
+    summary = ", ".join(f"{count} {outcome}" for outcome, count in counts.items() if count)
+    return "\n".join([*map(str, listed), f"steps: {summary or 'none'}"])
