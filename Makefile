@@ -10,16 +10,23 @@ BIN := .venv/bin
 # The protoc plugins are found on the PATH; a virtual environment of the caller's is not ours.
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 export UV_PYTHON_DOWNLOADS := never
+# Runs steps: commands that pipelines/src/dispatchd_pipelines/steps.py lists once, for this machine and for Dagger.
+NATIVE := PYTHONPATH=pipelines/src FUZZ_MESSAGES=$(MESSAGES) "$(PYTHON)" -m dispatchd_pipelines.native ci
+CHECKS := types infra-types infra-types-gitops infra-types-clusters pipelines-types pipelines-test k8s-validate \
+	render-check fmt-check lint layers proto-lint proto-breaking proto-fresh
+SINGLES := $(if $(filter all,$(FAULTS)),singles-all,singles)
+# Singles come after the other tests and alone, because they measure how soon an installation recovers.
+SUITES := test infra-test $(SINGLES) hostile
 unexport VIRTUAL_ENV UV_PYTHON UV_PROJECT_ENVIRONMENT PYTHONPATH PYTHONHOME
 
 .DEFAULT_GOAL := help
-.PHONY: help setup dev demo test bench faults fuzz fmt fmt-check lint types layers proto proto-check unit singles \
-	hostile infra-setup infra-types infra-unit infra-tools infra-test pipelines-setup pipelines-lock \
-	kind-up kind-down render render-check gitops-up \
-	gitops-update-dev build wheel-check clean
+.PHONY: help setup dev demo bench faults fuzz test ci fmt fmt-check lint types layers proto proto-check proto-breaking \
+	unit singles hostile infra-setup pipelines-setup pipelines-lock infra-types infra-unit pipelines-test render \
+	render-check k8s-render k8s-validate argocd-render gitops-up gitops-update-dev infra-tools infra-test kind-up \
+	kind-down build clean
 
 help: ## List the verbs
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' Makefile
 
 setup: $(UV) ## Make a working environment, with the command in .venv/bin/dispatchd; quick when nothing changed
 	@test -x $(BIN)/python || $(UV) venv --quiet --clear --python "$(PYTHON)" .venv
@@ -42,46 +49,45 @@ faults: setup ## Kill, stop and cut off real processes: all singles, all pairs, 
 fuzz: setup ## Send 100,000 hostile messages to real processes, without tokens and with; [SEED=…]
 	PYTHONPATH=tests $(BIN)/python -m fuzz.run $(if $(SEED),--seed $(SEED))
 
-test: setup fmt-check lint types infra-types layers proto-check render-check unit infra-unit singles hostile ## Check formatting, lint, types, layers, the contract and gitops/, then run all tests
+test: setup infra-setup pipelines-setup ## Check formatting, lint, types, layers, the contract and gitops/, then run all tests
+	@$(NATIVE) $(CHECKS) $(SUITES)
+
+ci: setup infra-setup pipelines-setup ## Run the steps STEPS=…, or all of them; a name that does not exist is answered with those that do
+	@$(NATIVE) $(STEPS)
 
 fmt: setup ## Format the code and sort the imports
 	$(BIN)/ruff check --quiet --select I --fix .
 	$(BIN)/ruff format .
 
-fmt-check: setup
-	$(BIN)/ruff format --check .
+fmt-check: setup ## Check that `make fmt` would change nothing
+	@$(NATIVE) fmt-check
 
 lint: setup ## Look for mistakes that need no running
-	$(BIN)/ruff check .
+	@$(NATIVE) lint
 
 types: setup ## Check the types
-	MYPYPATH=tests $(BIN)/mypy app/dispatchd tests perf
+	@$(NATIVE) types
 
 layers: setup ## Check which layer imports which
-	$(BIN)/lint-imports
+	@$(NATIVE) layers
 
 proto: setup ## Generate the stubs of the contract anew
 	$(BIN)/python proto/generate.py
 
 proto-check: setup ## Check that the contract is well-formed, that old clients can still use it, and that its stubs are fresh
-	$(BIN)/buf lint proto
-	$(BIN)/buf breaking proto --against proto/dispatchd-v1-baseline.binpb
-	$(BIN)/pytest -q tests/contract/test_proto.py
+	@$(NATIVE) proto-lint proto-breaking proto-fresh
 
-# Most tests wait for leases and processes most of the time, so that two at once are done sooner on two cores.
-unit: setup
-	$(BIN)/pytest -q -n 2 --dist worksteal
+proto-breaking: setup ## Check that old clients can still use the contract
+	@$(NATIVE) proto-breaking
 
-# After the other tests and alone, because it measures how soon an installation recovers.
+unit: setup ## Run the tests of the application alone
+	@$(NATIVE) test
+
 singles: setup ## Make twelve single faults on one installation under load; all of them with FAULTS=all
-ifeq ($(FAULTS),all)
-	PYTHONPATH=tests $(BIN)/python -m faults.run singles --no-evidence
-else
-	$(BIN)/pytest -q -m faults tests/faults/test_single_faults.py
-endif
+	@$(NATIVE) $(SINGLES)
 
 hostile: setup ## Send 5,000 hostile messages, or MESSAGES=…, which are always the same
-	FUZZ_MESSAGES=$(MESSAGES) $(BIN)/pytest -q -m fuzz tests/fuzz
+	@$(NATIVE) hostile
 
 infra-setup: $(UV) ## Make the environment of infra/, with the command in infra/.venv/bin/infra
 	@test -x infra/.venv/bin/python || $(UV) venv --quiet --clear --python "$(PYTHON)" infra/.venv
@@ -100,16 +106,28 @@ pipelines-lock: $(UV) ## Lock what the environment of pipelines/ has; as it was 
 		--custom-compile-command 'make pipelines-lock' --output-file requirements.lock pyproject.toml
 
 infra-types: infra-setup ## Check the types of infra/
-	cd infra && .venv/bin/mypy src tests && .venv/bin/mypy gitops/__main__.py && .venv/bin/mypy clusters/__main__.py
+	@$(NATIVE) infra-types infra-types-gitops infra-types-clusters
 
 infra-unit: infra-setup ## Run the tests of infra/ that need no tools of others
-	cd infra && .venv/bin/pytest -q -n 2 --dist worksteal
+	@$(NATIVE) infra-test k8s-validate
+
+pipelines-test: pipelines-setup setup infra-setup ## Check the types of pipelines/ and run its tests
+	@$(NATIVE) pipelines-types pipelines-test
 
 render: infra-setup ## Write gitops/ from infra/
 	infra/.venv/bin/infra render
 
 render-check: infra-setup ## Check that gitops/ is what infra/ makes
-	infra/.venv/bin/infra render --check
+	@$(NATIVE) render-check
+
+k8s-render: infra-setup ## Print what Kubernetes is given in the environment ENV=…, as kubectl builds it
+	@$(NATIVE) k8s-render-$(or $(ENV),ENV)
+
+k8s-validate: infra-setup ## Check every manifest against the schema of its kind and the rules of this repository
+	@$(NATIVE) k8s-validate
+
+argocd-render: infra-setup ## Print what a cluster for ENV=… has before Argo CD takes over, its root Application included
+	@$(NATIVE) argocd-render-$(or $(ENV),ENV)
 
 gitops-up: infra-setup ## Let Pulumi write gitops/, as `make render` does without it; needs the command pulumi
 	@command -v pulumi >/dev/null || { echo 'gitops-up: not run: there is no `pulumi` on the PATH; `make render` needs none' >&2; exit 1; }
@@ -125,7 +143,7 @@ infra-tools: $(UV) ## Build Pulumi, its Kubernetes provider and an API server fo
 	@PYTHONPATH=infra/tools $(UV:uv=python) -m infra_tools --tier $(or $(TIER),cluster)
 
 infra-test: infra-setup infra-tools ## Test infra/ with the real Pulumi and a real API server; only one of them with TIER=gitops|cluster
-	cd infra && .venv/bin/pytest -q -n 2 --dist loadgroup -m "$(if $(TIER),$(TIER)_tier,gitops_tier or cluster_tier)"
+	@$(NATIVE) $(if $(TIER),$(TIER)-tier,cluster-tier gitops-tier)
 
 kind-up: setup infra-setup ## Run overlays/dev and the local images in a kind cluster on this machine, and one example job
 	@infra/.venv/bin/python infra/kind/cluster_up.py
@@ -134,16 +152,8 @@ kind-down: ## Delete that cluster
 	@command -v kind >/dev/null || { echo 'kind-down: not run: there is no `kind` on the PATH' >&2; exit 1; }
 	kind delete cluster --name dispatchd
 
-build: setup ## Build the wheel into dist/
-	rm -rf dist
-	$(UV) build --quiet --wheel --out-dir dist
-
-wheel-check: build ## Install the wheel alone into an environment of its own and use its command there
-	rm -rf build/wheel
-	"$(PYTHON)" -m venv build/wheel
-	build/wheel/bin/python -m pip install --quiet --disable-pip-version-check dist/dispatchd-*.whl
-	cd build && wheel/bin/dispatchd --version
-	cd build && wheel/bin/python -c "from dispatchd import AsyncClient, Client, Worker; from dispatchd.adapters.postgres.migrate import read_migrations; assert read_migrations()"
+build: setup ## Build the wheel and the source distribution into dist/, and use the wheel where nothing else is
+	@$(NATIVE) build
 
 clean: ## Remove what these verbs made, but not the data of `make dev`
 	rm -rf .venv .venv-tools infra/.venv pipelines/.venv build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

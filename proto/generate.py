@@ -1,6 +1,8 @@
-"""Generates the Python stubs of the contract: `python proto/generate.py [OUTPUT_ROOT]` (default: app)."""
+"""Generates the Python stubs of the contract: `python proto/generate.py [--check] [OUTPUT_ROOT]` (default: app)."""
 
+import argparse
 import sys
+import tempfile
 from pathlib import Path
 
 import grpc_tools
@@ -8,6 +10,22 @@ from grpc_tools import protoc
 
 ROOT = Path(__file__).resolve().parent.parent
 CONTRACT = "dispatchd/v1/dispatchd.proto"
+PACKAGE = Path(CONTRACT).parent
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Generate the Python stubs of the contract.")
+    parser.add_argument(
+        "--check", action="store_true", help="write nothing; name each stub that is not fresh, and fail"
+    )
+    parser.add_argument("output_root", nargs="?", type=Path, default=ROOT / "app")
+    options = parser.parse_args()
+    if not options.check:
+        generate(options.output_root)
+        return
+    found = stale(options.output_root)
+    if found:
+        sys.exit(f"not what the contract gives: {', '.join(found)}; generate the stubs anew with `make proto`")
 
 
 def generate(output_root: Path) -> None:
@@ -27,5 +45,18 @@ def generate(output_root: Path) -> None:
         raise SystemExit("protoc failed: see above")
 
 
+def stale(output_root: Path) -> list[str]:
+    """The names of the stubs below `output_root` that differ from fresh ones, are missing, or are too many."""
+    with tempfile.TemporaryDirectory() as folder:
+        generate(Path(folder))
+        fresh = _contents(Path(folder) / PACKAGE)
+    there = _contents(output_root / PACKAGE)
+    return sorted(name for name in fresh.keys() | there.keys() if fresh.get(name) != there.get(name))
+
+
+def _contents(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file() and path.name != "__init__.py"}
+
+
 if __name__ == "__main__":
-    generate(Path(sys.argv[1]) if len(sys.argv) > 1 else ROOT / "app")
+    main()

@@ -1,8 +1,8 @@
 """Runs steps on this machine, without an engine: `python -m dispatchd_pipelines.native ci [STEP…]`.
 
 Steps run in the order in which they are named. Neighbours that use one core each run two at a time, and what they print
-is shown if they fail; a step that wants the machine for itself runs alone, and prints as it goes. A failure stops what
-would come after it. The exit code is 0 if nothing failed, 1 if something did, 2 if the command line is wrong, and 75
+is shown if they fail; a step that wants the machine for itself runs alone and prints as it goes. After a failure
+nothing further is begun. The exit code is 0 if nothing failed, 1 if something did, 2 if a name is wrong, and 75
 (EX_TEMPFAIL) if no step could be run at all: what was not run is never taken for passed.
 
 It needs only the standard library, so that any environment's Python will do.
@@ -11,30 +11,22 @@ It needs only the standard library, so that any environment's Python will do.
 import argparse
 import itertools
 import os
-import subprocess
+import signal
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import NoReturn
 
-from dispatchd_pipelines.report import Outcome, Result, table
-from dispatchd_pipelines.steps import STEPS, ImageRole, Needs, Step, UnknownStep, select
+from dispatchd_pipelines.machine import Machine
+from dispatchd_pipelines.report import Outcome, Result, closing_line, table
+from dispatchd_pipelines.steps import STEPS, Needs, Step, UnknownStep, select
 
 ROOT = Path(__file__).resolve().parents[3]
-NOTHING_RAN = os.EX_TEMPFAIL
 STEPS_AT_ONCE = 2
-
-_FOLDERS: Mapping[ImageRole, str] = {
-    ImageRole.PYTHON: ".venv/bin",
-    ImageRole.INFRA: "infra/.venv/bin",
-    ImageRole.PIPELINES: "pipelines/.venv/bin",
-    ImageRole.SCAN: "pipelines/.venv/bin",
-}
-"""Where this machine has the executables of a role; what has no folder is looked for on the PATH alone."""
-
-_NOT_INHERITED = ("PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV")
-"""Set for the runner itself or for an environment of the caller's: the commands have their own."""
+NOT_RUN = os.EX_TEMPFAIL
+"""What a command that needs something from outside exits with if that could not be reached."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -48,7 +40,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except UnknownStep as unknown:
         say(f"native ci: {unknown}")
         return 2
-    results = run(steps, ROOT, say)
+    signal.signal(signal.SIGTERM, _stop)
+    try:
+        results = run(steps, Machine(ROOT), say)
+    except KeyboardInterrupt:
+        say("native ci: interrupted")
+        return 128 + signal.SIGINT
     say(table(results))
     return exit_code(results)
 
@@ -60,29 +57,34 @@ def say(line: str) -> None:
 
 
 def exit_code(results: Sequence[Result]) -> int:
+    """0 only if nothing failed and something was run."""
     outcomes = {result.outcome for result in results}
     if Outcome.FAILED in outcomes:
         return 1
-    return 0 if Outcome.PASSED in outcomes else NOTHING_RAN
+    return 0 if Outcome.PASSED in outcomes else NOT_RUN
 
 
-def run(steps: Sequence[Step], root: Path, progress: Callable[[str], None]) -> list[Result]:
-    """Runs these in the tree at `root`; the results have the order of the steps."""
+def run(steps: Sequence[Step], machine: Machine, progress: Callable[[str], None]) -> list[Result]:
+    """Runs these; the results have the order of the steps."""
     results: list[Result] = []
     for batch in _batches(steps):
         failed = [result.step for result in results if result.outcome is Outcome.FAILED]
         if failed:
-            results += [Result(each.name, Outcome.NOT_RUN, reason=f"{failed[0]} failed") for each in batch]
+            results += [Result(each.name, Outcome.NOT_RUN, reason=f"{failed[0]} failed before") for each in batch]
         elif len(batch) == 1:
-            results.append(_run_one(batch[0], root, progress, shown=True))
+            results.append(_run_one(batch[0], machine, progress, shown=True))
         else:
             with ThreadPoolExecutor(STEPS_AT_ONCE) as pool:
-                results += pool.map(lambda each: _run_one(each, root, progress, shown=False), batch)
+                try:
+                    results += pool.map(lambda each: _run_one(each, machine, progress, shown=False), batch)
+                except BaseException:
+                    machine.stop()
+                    raise
     return results
 
 
 def _batches(steps: Sequence[Step]) -> Iterator[list[Step]]:
-    """Neighbours that may run beside each other; those that may not are batches of their own."""
+    """Neighbours that may run beside each other; a step that may not is a batch of its own."""
     for alone, neighbours in itertools.groupby(steps, key=lambda each: each.alone):
         if alone:
             yield from ([each] for each in neighbours)
@@ -90,63 +92,27 @@ def _batches(steps: Sequence[Step]) -> Iterator[list[Step]]:
             yield list(neighbours)
 
 
-def _run_one(step: Step, root: Path, progress: Callable[[str], None], *, shown: bool) -> Result:
-    missing = what_is_missing(step, root)
+def _run_one(step: Step, machine: Machine, progress: Callable[[str], None], *, shown: bool) -> Result:
+    missing = machine.lacks(step)
     if missing:
-        result = Result(step.name, Outcome.NOT_RUN, reason=missing)
-        progress(str(result))
-        return result
-    progress(f"running  {step.name}: {' '.join(step.argv)}")
+        progress(f"{step.name}: not run: {missing}")
+        return Result(step.name, Outcome.NOT_RUN, reason=missing)
+    progress(f"{step.name}: {' '.join(step.argv)}")
     began = time.monotonic()
-    code, printed = execute(step, root, shown=shown)
+    code, printed = machine.execute(step, shown=shown)
     seconds = time.monotonic() - began
-    if code == 0:
-        result = Result(step.name, Outcome.PASSED, seconds)
-    elif code == NOTHING_RAN and step.needs is not Needs.NOTHING:
-        result = Result(step.name, Outcome.NOT_RUN, seconds, f"needs {step.needs}")
-    else:
-        result = Result(step.name, Outcome.FAILED, seconds, f"exit code {code}")
-    if result.outcome is not Outcome.PASSED and printed:
+    outcome = Outcome.PASSED if code == 0 else Outcome.FAILED
+    reason = closing_line(printed) or (f"exit code {code}" if code else "")
+    if code == NOT_RUN and step.needs is not Needs.NOTHING:
+        outcome, reason = Outcome.NOT_RUN, f"it needs {step.needs}"
+    if outcome is not Outcome.PASSED and not shown and printed:
         progress(printed.rstrip("\n"))
-    progress(str(result))
-    return result
+    progress(f"{step.name}: {outcome} after {seconds:.1f} s")
+    return Result(step.name, outcome, seconds, reason)
 
 
-def execute(step: Step, root: Path, *, shown: bool) -> tuple[int, str]:
-    """Runs the command of a step; returns its exit code and, unless it was shown at once, what it printed."""
-    for output in step.outputs:
-        (root / output).parent.mkdir(parents=True, exist_ok=True)
-    kept = None if shown else subprocess.PIPE
-    try:
-        done = subprocess.run(
-            step.argv,
-            cwd=root / step.workdir,
-            env=environment(step, root),
-            stdin=subprocess.DEVNULL,
-            stdout=kept,
-            stderr=None if shown else subprocess.STDOUT,
-            text=True,
-            errors="replace",
-            check=False,
-        )
-    except FileNotFoundError:
-        return 127, f"there is no `{step.argv[0]}`: `make setup infra-setup pipelines-setup` makes the environments"
-    return done.returncode, done.stdout or ""
-
-
-def environment(step: Step, root: Path) -> dict[str, str]:
-    """The environment variables of a command: the caller's, with the executables of the step's role found first."""
-    inherited = {name: value for name, value in os.environ.items() if name not in _NOT_INHERITED}
-    path = inherited.get("PATH", os.defpath)
-    folder = _FOLDERS.get(step.image)
-    if folder:
-        path = f"{root / folder}{os.pathsep}{path}"
-    return {**inherited, "PATH": path, **step.environment}
-
-
-def what_is_missing(step: Step, root: Path) -> str:
-    """What a step needs and this machine lacks, in a few words; empty if nothing."""
-    return ""
+def _stop(*_: object) -> NoReturn:
+    raise SystemExit(128 + signal.SIGTERM)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,8 @@
-"""Every check of this repository as data, in the order in which one would run them: the cheap ones first.
+"""Every check of this repository as data.
 
 The Dagger module runs these commands in containers, and `python -m dispatchd_pipelines.native` runs the same ones on
-this machine. A step is a command that does the work itself; it calls neither make nor another step.
+this machine. A step is a command that does the work itself; it calls neither make nor another step. What changes the
+tree, such as formatting it, is no check and is not here.
 """
 
 from collections.abc import Sequence
@@ -11,24 +12,17 @@ from dispatchd_pipelines.step import EXECUTABLES, ImageRole, Needs, Step, Unknow
 __all__ = ["EXECUTABLES", "STEPS", "ImageRole", "Needs", "Step", "UnknownStep", "select", "step"]
 
 ENVIRONMENTS = ("dev", "staging", "prod-region-a", "prod-region-b")
-EVERYTHING = ("**",)
-"""For suites that read documents, manifests and evidence beside the code: nearly every file decides their result."""
 
+_EVERYTHING = ("**",)
+"""For suites that read documents, manifests and evidence beside the code: nearly every file decides their result."""
+_PROTO = ("proto/**",)
 _APP = ("app/**", "pyproject.toml")
-_INFRA = ("infra/**", "gitops/**", "pyproject.toml")
 _RUFF = ("**/*.py", "**/*.pyi", "pyproject.toml", "infra/pyproject.toml", "pipelines/pyproject.toml", ".gitignore")
+_MANIFESTS = ("infra/**", "gitops/**")
+_SCHEMA_TESTS = ("tests/test_schemas.py", "tests/test_policies.py")
 
 STEPS: tuple[Step, ...] = (
-    Step("fmt-check", ("ruff", "format", "--check", "."), _RUFF, ImageRole.PYTHON),
-    Step("lint", ("ruff", "check", "."), _RUFF, ImageRole.PYTHON),
-    Step("layers", ("lint-imports",), _APP, ImageRole.PYTHON),
-    Step("proto-lint", ("buf", "lint", "proto"), ("proto/**",), ImageRole.PYTHON),
-    Step(
-        "proto-breaking",
-        ("buf", "breaking", "proto", "--against", "proto/dispatchd-v1-baseline.binpb"),
-        ("proto/**",),
-        ImageRole.PYTHON,
-    ),
+    # Checks of the code. The long ones come first: they run two at a time, and are over soonest like that.
     Step(
         "types",
         ("mypy", "app/dispatchd", "tests", "perf"),
@@ -36,11 +30,106 @@ STEPS: tuple[Step, ...] = (
         ImageRole.PYTHON,
         environment={"MYPYPATH": "tests"},
     ),
-    Step("infra-types", ("mypy", "src", "tests"), _INFRA, ImageRole.INFRA, workdir="infra"),
-    Step("render-check", ("infra", "render", "--check"), _INFRA, ImageRole.INFRA),
+    Step("infra-types", ("mypy", "src", "tests"), ("infra/**",), ImageRole.INFRA, workdir="infra"),
+    Step("infra-types-gitops", ("mypy", "gitops/__main__.py"), ("infra/**",), ImageRole.INFRA, workdir="infra"),
+    Step("infra-types-clusters", ("mypy", "clusters/__main__.py"), ("infra/**",), ImageRole.INFRA, workdir="infra"),
     Step("pipelines-types", ("mypy", "src", "tests"), ("pipelines/**",), ImageRole.PIPELINES, workdir="pipelines"),
-    Step("pipelines-test", ("pytest", "-q"), EVERYTHING, ImageRole.PIPELINES, workdir="pipelines"),
-    Step("test", ("pytest", "-q", "-n", "2", "--dist", "worksteal"), EVERYTHING, ImageRole.PYTHON, alone=True),
+    Step("pipelines-test", ("pytest", "-q"), _EVERYTHING, ImageRole.PIPELINES, workdir="pipelines"),
+    Step("k8s-validate", ("pytest", "-q", *_SCHEMA_TESTS), _MANIFESTS, ImageRole.INFRA, workdir="infra"),
+    Step("render-check", ("infra", "render", "--check"), _MANIFESTS, ImageRole.INFRA),
+    Step("fmt-check", ("ruff", "format", "--check", "."), _RUFF, ImageRole.PYTHON),
+    Step("lint", ("ruff", "check", "."), _RUFF, ImageRole.PYTHON),
+    Step("layers", ("lint-imports",), _APP, ImageRole.PYTHON),
+    # Checks of the contract.
+    Step("proto-lint", ("buf", "lint", "proto"), _PROTO, ImageRole.PYTHON),
+    Step(
+        "proto-breaking",
+        ("buf", "breaking", "proto", "--against", "proto/dispatchd-v1-baseline.binpb"),
+        _PROTO,
+        ImageRole.PYTHON,
+    ),
+    Step("proto-fresh", ("python", "proto/generate.py", "--check"), (*_PROTO, "app/dispatchd/v1/**"), ImageRole.PYTHON),
+    # The test suites. Most tests wait for leases and processes, so that two at once are done sooner on two cores.
+    Step("test", ("pytest", "-q", "-n", "2", "--dist", "worksteal"), _EVERYTHING, ImageRole.PYTHON, alone=True),
+    Step(
+        "infra-test",
+        ("pytest", "-q", "-n", "2", "--dist", "worksteal", *(f"--ignore={file}" for file in _SCHEMA_TESTS)),
+        _EVERYTHING,
+        ImageRole.INFRA,
+        workdir="infra",
+        alone=True,
+    ),
+    # These measure how soon an installation of real processes recovers.
+    Step(
+        "singles",
+        ("pytest", "-q", "-m", "faults", "tests/faults/test_single_faults.py"),
+        (*_APP, "tests/**"),
+        ImageRole.PYTHON,
+        alone=True,
+    ),
+    Step(
+        "singles-all",
+        ("python", "-m", "faults.run", "singles", "--no-evidence"),
+        (*_APP, "tests/**"),
+        ImageRole.PYTHON,
+        environment={"PYTHONPATH": "tests"},
+        alone=True,
+    ),
+    # 5,000 messages, or as many as FUZZ_MESSAGES says, which are always the same.
+    Step("hostile", ("pytest", "-q", "-m", "fuzz", "tests/fuzz"), (*_APP, "tests/**"), ImageRole.PYTHON, alone=True),
+    # The real Pulumi and a real API server: both wait for processes, so that they are run beside each other.
+    Step(
+        "cluster-tier",
+        ("pytest", "-q", "-m", "cluster_tier"),
+        _EVERYTHING,
+        ImageRole.INFRA,
+        workdir="infra",
+        needs=Needs.API_SERVER,
+    ),
+    Step(
+        "gitops-tier",
+        ("pytest", "-q", "-m", "gitops_tier"),
+        _EVERYTHING,
+        ImageRole.INFRA,
+        workdir="infra",
+        needs=Needs.PULUMI,
+    ),
+    Step(
+        "build",
+        ("python", "-m", "dispatchd_pipelines.wheel"),
+        (*_APP, "proto/**", "README.md", "LICENSE", "CHANGELOG.md", "pipelines/src/**"),
+        ImageRole.PYTHON,
+        environment={"PYTHONPATH": "pipelines/src"},
+        outputs=("dist/*",),
+    ),
+    # What an environment consists of, on standard output.
+    *(
+        Step(
+            f"k8s-render-{environment}",
+            ("kubectl", "kustomize", f"gitops/overlays/{environment}"),
+            ("gitops/**",),
+            ImageRole.INFRA,
+        )
+        for environment in ENVIRONMENTS
+    ),
+    *(
+        Step(
+            f"argocd-render-{environment}",
+            ("infra", "render-cluster", "--env", environment, "--with-argocd"),
+            _MANIFESTS,
+            ImageRole.INFRA,
+        )
+        for environment in ENVIRONMENTS
+    ),
+    # Thousands of jobs through the three roles while processes are killed, over servers that others run.
+    Step(
+        "integration",
+        ("python", "-m", "dispatchd.demo"),
+        _APP,
+        ImageRole.PYTHON,
+        needs=Needs.SERVICES,
+        alone=True,
+    ),
 )
 
 
@@ -50,7 +139,7 @@ def step(name: str) -> Step:
 
 
 def select(names: Sequence[str]) -> tuple[Step, ...]:
-    """The steps of these names in this order; `UnknownStep` names the choices."""
+    """The steps of these names, in this order; `UnknownStep` names the choices."""
     by_name = {each.name: each for each in STEPS}
     unknown = tuple(name for name in names if name not in by_name)
     if unknown:
