@@ -1,0 +1,116 @@
+"""What happens when something is asked of an object: which commands would run, and what the answer is.
+
+The double runs nothing. It knows of every command that an engine would have run to give the answer, and the test says
+which of them fail and what they print.
+"""
+
+import hashlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from graphql import GraphQLError
+
+from session.recipe import Recipe
+
+COMMIT = "3f0c9904d6682d2b5c33091be87ac16822f4aa01"
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How a command ends."""
+
+    exit_code: int = 0
+    stdout: str = ""
+    stderr: str = ""
+
+
+@dataclass(slots=True)
+class Execution:
+    """One call of a function: the answers it gets, and what it made the engine do."""
+
+    outcome: Callable[[list[str]], Outcome] = lambda _argv: Outcome()
+    files: Mapping[str, str] = field(default_factory=dict)
+    """What is in files, by how their paths end"""
+    commit: str = COMMIT
+    commands: list[Recipe] = field(default_factory=list)
+    """The `withExec` of every command that ran, in order and without repetition"""
+    published: list[tuple[str, Recipe]] = field(default_factory=list)
+    """Every image that was pushed, with the address"""
+    touched: list[Recipe] = field(default_factory=list)
+    """Every object that was asked for something"""
+
+    def argvs(self) -> list[list[str]]:
+        return [command.arguments["args"] for command in self.commands]
+
+    def evaluate(self, recipe: Recipe) -> Outcome:
+        """Run what an object needs, and give how its own last command ended."""
+        self.touched.append(recipe)
+        for step in recipe.unfold():
+            if step.field == "withExec":
+                self._run(step)
+        own = [step for step in recipe.chain() if step.field == "withExec"]
+        return self.outcome(own[-1].arguments["args"]) if own else Outcome()
+
+    def _run(self, command: Recipe) -> None:
+        if command not in self.commands:
+            self.commands.append(command)
+        argv = command.arguments["args"]
+        ended = self.outcome(argv)
+        expected = command.arguments.get("expect", "SUCCESS")
+        if expected == "ANY" or (ended.exit_code == 0) == (expected == "SUCCESS"):
+            return
+        raise GraphQLError(
+            f"process {' '.join(argv)!r} did not complete successfully: exit code: {ended.exit_code}",
+            extensions={
+                "_type": "EXEC_ERROR",
+                "cmd": argv,
+                "exitCode": ended.exit_code,
+                "stdout": ended.stdout,
+                "stderr": ended.stderr,
+            },
+        )
+
+    def answer(self, recipe: Recipe, leaf: str, arguments: Mapping[str, Any]) -> Any:
+        """The value of a leaf. One that the double knows nothing of is an error, so that nothing passes by chance."""
+        match recipe.type, leaf:
+            case _, "sync" | "start" | "stop":
+                self.evaluate(recipe)
+                return recipe.id
+            case "Container", "exitCode":
+                return self.evaluate(recipe).exit_code
+            case "Container", "stdout":
+                return self.evaluate(recipe).stdout
+            case "Container", "stderr":
+                return self.evaluate(recipe).stderr
+            case "Container", "publish":
+                return self._publish(recipe, arguments)
+            case "File", "contents":
+                self.evaluate(recipe)
+                return self._contents(recipe)
+            case "Directory", "entries":
+                self.evaluate(recipe)
+                return []
+            case "Secret", "plaintext":
+                return f"plaintext of {recipe.arguments.get('uri') or recipe.arguments.get('name')}"
+            case "GitRef", "commit":
+                return self.commit
+        raise GraphQLError(f"the session double has no answer for {recipe.type}.{leaf}")
+
+    def _publish(self, recipe: Recipe, arguments: Mapping[str, Any]) -> str:
+        for container in [recipe, *arguments.get("platformVariants", [])]:
+            self.evaluate(container)
+        address = arguments["address"]
+        self.published.append((address, recipe))
+        digest = hashlib.sha256(f"{address} {recipe.id}".encode()).hexdigest()
+        return f"{address}@sha256:{digest}"
+
+    def _contents(self, recipe: Recipe) -> str:
+        path = next((step.arguments["path"] for step in reversed(recipe.chain()) if "path" in step.arguments), "")
+        for end, contents in self.files.items():
+            if path.endswith(end):
+                return contents
+        for step in reversed(recipe.chain()):
+            if step.field == "withNewFile" and path.endswith(step.arguments["path"]):
+                return str(step.arguments["contents"])
+        raise GraphQLError(f"the session double has no file {path}")
