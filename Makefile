@@ -12,16 +12,19 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 export UV_PYTHON_DOWNLOADS := never
 # Runs steps: commands that pipelines/src/dispatchd_pipelines/steps.py lists once, for this machine and for Dagger.
 NATIVE := PYTHONPATH=pipelines/src FUZZ_MESSAGES=$(MESSAGES) "$(PYTHON)" -m dispatchd_pipelines.native ci
-CHECKS := types infra-types infra-types-gitops infra-types-clusters pipelines-types pipelines-test k8s-validate \
+CHECKS := types infra-types infra-types-gitops infra-types-clusters pipelines-types pipelines-test scanners-test k8s-validate \
 	render-check fmt-check lint layers proto-lint proto-breaking proto-fresh
 SINGLES := $(if $(filter all,$(FAULTS)),singles-all,singles)
 # Singles come after the other tests and alone, because they measure how soon an installation recovers.
 SUITES := test infra-test $(SINGLES) hostile
+SCANS := scan-secrets scan-code scan-dependencies scan-go scan-licences-app scan-licences-infra \
+	scan-licences-pipelines scan-licences-scanners sbom
 unexport VIRTUAL_ENV UV_PYTHON UV_PROJECT_ENVIRONMENT PYTHONPATH PYTHONHOME
 
 .DEFAULT_GOAL := help
 .PHONY: help setup dev demo bench faults fuzz test ci fmt fmt-check lint types layers proto proto-check proto-breaking \
-	unit singles hostile infra-setup pipelines-setup pipelines-lock infra-types infra-unit pipelines-test render \
+	unit singles hostile infra-setup pipelines-setup pipelines-lock scanners-setup scanners-lock scan \
+	infra-types infra-unit pipelines-test render \
 	render-check k8s-render k8s-validate argocd-render gitops-up gitops-update-dev infra-tools infra-test kind-up \
 	kind-down build clean
 
@@ -49,10 +52,10 @@ faults: setup ## Kill, stop and cut off real processes: all singles, all pairs, 
 fuzz: setup ## Send 100,000 hostile messages to real processes, without tokens and with; [SEED=…]
 	PYTHONPATH=tests $(BIN)/python -m fuzz.run $(if $(SEED),--seed $(SEED))
 
-test: setup infra-setup pipelines-setup ## Check formatting, lint, types, layers, the contract and gitops/, then run all tests
+test: setup infra-setup pipelines-setup scanners-setup ## Check formatting, lint, types, layers, the contract and gitops/, then run all tests
 	@$(NATIVE) $(CHECKS) $(SUITES)
 
-ci: setup infra-setup pipelines-setup ## Run the steps STEPS=…, or all of them; a name that does not exist is answered with those that do
+ci: setup infra-setup pipelines-setup scanners-setup ## Run the steps STEPS=…, or all of them; a name that does not exist is answered with those that do
 	@$(NATIVE) $(STEPS)
 
 fmt: setup ## Format the code and sort the imports
@@ -105,14 +108,28 @@ pipelines-lock: $(UV) ## Lock what the environment of pipelines/ has; as it was 
 	cd pipelines && ../$(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes --group dev \
 		--custom-compile-command 'make pipelines-lock' --output-file requirements.lock pyproject.toml
 
+scanners-setup: pipelines/scanners/.venv/ready ## Make the environment of the scanners, with Go for two of them; quick when nothing changed
+
+pipelines/scanners/.venv/ready: pipelines/scanners/requirements.lock $(UV)
+	@test -x $(@D)/bin/python || $(UV) venv --quiet --clear --python "$(PYTHON)" $(@D)
+	@$(UV) pip sync --quiet --python $(@D) --require-hashes $<
+	@touch $@
+
+scanners-lock: $(UV) ## Lock what the environment of the scanners has; as it was where nothing forces a change
+	cd pipelines/scanners && ../../$(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes \
+		--custom-compile-command 'make scanners-lock' --output-file requirements.lock requirements.in
+
+scan: setup infra-setup pipelines-setup scanners-setup ## Look for secrets, dangerous code, known vulnerabilities and licences; list what is shipped
+	@$(NATIVE) $(SCANS)
+
 infra-types: infra-setup ## Check the types of infra/
 	@$(NATIVE) infra-types infra-types-gitops infra-types-clusters
 
 infra-unit: infra-setup ## Run the tests of infra/ that need no tools of others
 	@$(NATIVE) infra-test k8s-validate
 
-pipelines-test: pipelines-setup setup infra-setup ## Check the types of pipelines/ and run its tests
-	@$(NATIVE) pipelines-types pipelines-test
+pipelines-test: pipelines-setup setup infra-setup scanners-setup ## Check the types of pipelines/ and run its tests
+	@$(NATIVE) pipelines-types pipelines-test scanners-test
 
 render: infra-setup ## Write gitops/ from infra/
 	infra/.venv/bin/infra render
@@ -156,7 +173,7 @@ build: setup ## Build the wheel and the source distribution into dist/, and use 
 	@$(NATIVE) build
 
 clean: ## Remove what these verbs made, but not the data of `make dev`
-	rm -rf .venv .venv-tools infra/.venv pipelines/.venv build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf .venv .venv-tools infra/.venv pipelines/.venv pipelines/scanners/.venv build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 
 $(UV):
 	@"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 11) and "This needs Python 3.11 or newer; name one: make setup PYTHON=/path/to/python3.11")'

@@ -12,12 +12,13 @@ import pytest
 
 import tree
 from dispatchd_pipelines.machine import Machine
-from dispatchd_pipelines.steps import STEPS, ImageRole, Step, step
+from dispatchd_pipelines.steps import STEPS, ImageRole, Needs, Step, step
 
 SOURCES = {
     ImageRole.PYTHON: ("app",),
     ImageRole.INFRA: ("infra/src",),
     ImageRole.PIPELINES: ("pipelines/src",),
+    ImageRole.SCAN: ("pipelines/src",),
 }
 """Where an environment finds the code of this repository that is installed in it."""
 
@@ -26,7 +27,7 @@ ONE_OF_ITS_KIND_IS_ENOUGH = {
     for kind in ("k8s-render", "argocd-render")
     for environment in ("staging", "prod-region-a", "prod-region-b")
 }
-READS_EVERYTHING = {each.name for each in STEPS if each.inputs == ("**",)}
+READS_EVERYTHING = {each.name for each in STEPS if "**" in each.inputs}
 """`.ci/run` on a fresh clone is this test for them."""
 
 TAKES_LONG = {
@@ -41,7 +42,7 @@ TAKES_LONG = {
     "integration": "a minute, and needs servers",
     "build": "asks PyPI for what it builds with",
 }
-"""Left out unless asked for: `pytest -m slow tests/test_isolation.py`, after `make setup infra-setup`."""
+"""Left out unless asked for: `make pipelines-test`, then `pytest -m slow tests/test_isolation.py`."""
 
 WITHOUT_THE_TREE = """
 import sys
@@ -76,7 +77,8 @@ def top(tmp_path: Path) -> Path:
 def test_a_step_passes_with_what_it_says_it_reads_and_nothing_else(each: Step, top: Path, tmp_path: Path) -> None:
     tree.copy(each.inputs, top)
     code, printed = Machine(top, tools=tree.ROOT).execute(isolated(each, tmp_path), shown=False)
-    assert code == 0, printed
+    no_answer = code == os.EX_TEMPFAIL and each.needs is Needs.NETWORK_DATABASE
+    assert code == 0 or no_answer, printed
 
 
 @pytest.mark.parametrize(

@@ -154,7 +154,8 @@ def test_an_executable_that_is_not_there_fails_the_step_and_says_how_to_get_it(t
     step = replace(python("gone", ""), argv=("no-such-program",))
     results, said = run(tmp_path, step, python("other", "pass"))
     assert outcomes(results)["gone"] is Outcome.FAILED
-    assert "there is no `no-such-program`: `make setup infra-setup pipelines-setup` makes the environments" in said
+    setup = "make setup infra-setup pipelines-setup scanners-setup"
+    assert f"there is no `no-such-program`: `{setup}` makes the environments" in said
 
 
 def test_commands_get_the_variables_of_their_step_and_none_of_the_runners_own(

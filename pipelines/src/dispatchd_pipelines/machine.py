@@ -15,12 +15,14 @@ _FOLDERS: Mapping[ImageRole, tuple[str, ...]] = {
     ImageRole.INFRA: ("infra/.venv/bin",),
     ImageRole.PIPELINES: ("pipelines/.venv/bin",),
     ImageRole.GO: (),
-    ImageRole.SCAN: ("pipelines/.venv/bin",),
+    ImageRole.SCAN: ("pipelines/scanners/.venv/bin",),
 }
 """Where the executables of a role are, beside the PATH."""
 
 _NOT_INHERITED = ("PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV")
 """Meant for the runner itself or for an environment of the caller's: the commands have their own."""
+
+_SETUP = "make setup infra-setup pipelines-setup scanners-setup"
 
 _PROBE_SECONDS = 60
 
@@ -47,7 +49,7 @@ class Machine:
                 stderr=None if shown else subprocess.STDOUT,
             )
         except FileNotFoundError:
-            return 127, f"there is no `{step.argv[0]}`: `make setup infra-setup pipelines-setup` makes the environments"
+            return 127, f"there is no `{step.argv[0]}`: `{_SETUP}` makes the environments"
         self._running.add(process)
         try:
             with process:

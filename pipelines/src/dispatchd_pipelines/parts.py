@@ -30,7 +30,7 @@ def part_of(step: Step) -> Part:
     """The part that a step belongs to."""
     if step.needs is Needs.SERVICES:
         return Part.INTEGRATION
-    if step.image is ImageRole.SCAN:
+    if step.image is ImageRole.SCAN or step.name.startswith("scan-"):
         return Part.SCAN
     if step.name.startswith("proto-"):
         return Part.PROTO

@@ -34,7 +34,7 @@ EXECUTABLES: Mapping[ImageRole, frozenset[str]] = MappingProxyType(
         ImageRole.INFRA: frozenset({"python", "pytest", "mypy", "infra", "kubectl"}),
         ImageRole.PIPELINES: frozenset({"python", "pytest", "mypy"}),
         ImageRole.GO: frozenset({"go"}),
-        ImageRole.SCAN: frozenset(),
+        ImageRole.SCAN: frozenset({"python"}),
     }
 )
 """What each environment provides. The first word of every command is one of these."""
@@ -54,6 +54,8 @@ class Step:
     outputs: tuple[str, ...] = ()
     """Files and folders that the command leaves."""
     needs: Needs = Needs.NOTHING
+    history: bool = False
+    """It reads the whole history in .git as well, and calls git for that."""
     alone: bool = False
     """It keeps all cores busy or measures time, so that the native runner starts nothing beside it."""
 

@@ -19,6 +19,9 @@ _PROTO = ("proto/**",)
 _APP = ("app/**", "pyproject.toml")
 _RUFF = ("**/*.py", "**/*.pyi", "pyproject.toml", "infra/pyproject.toml", "pipelines/pyproject.toml", ".gitignore")
 _MANIFESTS = ("infra/**", "gitops/**")
+_LOCKS = ("uv.lock", "infra/uv.lock", "pipelines/requirements.lock", "pipelines/scanners/requirements.lock")
+_SCANS = ("pipelines/src/**", "pipelines/exceptions.toml")
+_PYTHON_OF_OURS = {"PYTHONPATH": "pipelines/src"}
 _SCHEMA_TESTS = ("tests/test_schemas.py", "tests/test_policies.py")
 
 STEPS: tuple[Step, ...] = (
@@ -33,7 +36,13 @@ STEPS: tuple[Step, ...] = (
     Step("infra-types", ("mypy", "src", "tests"), ("infra/**",), ImageRole.INFRA, workdir="infra"),
     Step("infra-types-gitops", ("mypy", "gitops/__main__.py"), ("infra/**",), ImageRole.INFRA, workdir="infra"),
     Step("infra-types-clusters", ("mypy", "clusters/__main__.py"), ("infra/**",), ImageRole.INFRA, workdir="infra"),
-    Step("pipelines-types", ("mypy", "src", "tests"), ("pipelines/**",), ImageRole.PIPELINES, workdir="pipelines"),
+    Step(
+        "pipelines-types",
+        ("mypy", "src", "tests", "scanners/tests"),
+        ("pipelines/**",),
+        ImageRole.PIPELINES,
+        workdir="pipelines",
+    ),
     Step("pipelines-test", ("pytest", "-q"), _EVERYTHING, ImageRole.PIPELINES, workdir="pipelines"),
     Step("k8s-validate", ("pytest", "-q", *_SCHEMA_TESTS), _MANIFESTS, ImageRole.INFRA, workdir="infra"),
     Step("render-check", ("infra", "render", "--check"), _MANIFESTS, ImageRole.INFRA),
@@ -120,6 +129,61 @@ STEPS: tuple[Step, ...] = (
             ImageRole.INFRA,
         )
         for environment in ENVIRONMENTS
+    ),
+    # The scans find what is planted, and then look at this repository.
+    Step(
+        "scanners-test",
+        ("python", "-m", "pytest", "-q"),
+        ("pipelines/scanners/**", *_SCANS, *_LOCKS),
+        ImageRole.SCAN,
+        workdir="pipelines/scanners",
+    ),
+    # Scans: what is found fails, unless pipelines/exceptions.toml excuses it for a time. See docs/scans.md.
+    *(
+        Step(
+            f"scan-{name}",
+            ("python", "-m", "dispatchd_pipelines.scans", name),
+            (*inputs, *_SCANS),
+            ImageRole.SCAN,
+            environment=_PYTHON_OF_OURS,
+            outputs=(f"build/scans/{name}.sarif",),
+            needs=needs,
+            history=name == "secrets",
+        )
+        for name, inputs, needs in (
+            ("secrets", _EVERYTHING, Needs.NOTHING),
+            ("code", ("app/**", "infra/**", "perf/**", "pipelines/**", "proto/**"), Needs.NOTHING),
+            ("dependencies", _LOCKS, Needs.NETWORK_DATABASE),
+            ("go", ("infra/tools/**", "pipelines/scanners/**"), Needs.NETWORK_DATABASE),
+        )
+    ),
+    # Each looks at the environment that it runs in.
+    *(
+        Step(
+            f"scan-licences-{name}",
+            ("python", "-m", "dispatchd_pipelines.scans", "licences", f"licences-{name}"),
+            (*_SCANS, *inputs),
+            role,
+            environment=_PYTHON_OF_OURS,
+            outputs=(f"build/scans/licences-{name}.sarif",),
+        )
+        for name, role, inputs in (
+            ("app", ImageRole.PYTHON, ("uv.lock",)),
+            ("infra", ImageRole.INFRA, ("infra/uv.lock",)),
+            ("pipelines", ImageRole.PIPELINES, ("pipelines/requirements.lock",)),
+            ("scanners", ImageRole.SCAN, ("pipelines/scanners/requirements.lock",)),
+        )
+    ),
+    # What the application consists of when it is installed, in CycloneDX, as the lock file has it.
+    Step(
+        "sbom",
+        (
+            *("uv", "export", "--quiet", "--locked", "--no-dev", "--preview-features", "sbom-export"),
+            *("--format", "cyclonedx1.5", "--output-file", "build/sbom/dispatchd.cdx.json"),
+        ),
+        ("uv.lock", "pyproject.toml"),
+        ImageRole.PYTHON,
+        outputs=("build/sbom/dispatchd.cdx.json",),
     ),
     # Thousands of jobs through the three roles while processes are killed, over servers that others run.
     Step(
