@@ -25,8 +25,8 @@ unexport VIRTUAL_ENV UV_PYTHON UV_PROJECT_ENVIRONMENT PYTHONPATH PYTHONHOME
 .PHONY: help setup dev demo bench faults fuzz test ci fmt fmt-check lint types layers proto proto-check proto-breaking \
 	unit singles hostile infra-setup pipelines-setup pipelines-lock scanners-setup scanners-lock scan \
 	infra-types infra-unit pipelines-test render \
-	render-check k8s-render k8s-validate argocd-render gitops-up gitops-update-dev infra-tools infra-test kind-up \
-	kind-down build clean
+	render-check k8s-render k8s-validate argocd-render gitops-up gitops-update-dev infra-tools infra-test image-check \
+	kind-up kind-down build clean
 
 help: ## List the verbs
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' Makefile
@@ -161,6 +161,9 @@ infra-tools: $(UV) ## Build Pulumi, its Kubernetes provider and an API server fo
 
 infra-test: infra-setup infra-tools ## Test infra/ with the real Pulumi and a real API server; only one of them with TIER=gitops|cluster
 	@$(NATIVE) $(if $(TIER),$(TIER)-tier,cluster-tier gitops-tier)
+
+image-check: setup ## Build the three images and run a job through containers of them; needs a Docker daemon; [IMAGE_BASE=…]
+	@$(NATIVE) image-check
 
 kind-up: setup infra-setup ## Run overlays/dev and the local images in a kind cluster on this machine, and one example job
 	@infra/.venv/bin/python infra/kind/cluster_up.py

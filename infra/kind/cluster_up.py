@@ -67,7 +67,7 @@ def _check_programs() -> None:
 def _check_images(images: Sequence[str]) -> None:
     missing = [image for image in images if _answer("docker", "image", "inspect", image).returncode != 0]
     if missing:
-        raise NotRun(f"Docker has no image {', '.join(missing)}; build each from this repository under that name")
+        raise NotRun(f"Docker has no image {', '.join(missing)}; build each under that name, as docs/images.md shows")
 
 
 def _check_node_image() -> None:

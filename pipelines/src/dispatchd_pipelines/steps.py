@@ -111,6 +111,25 @@ STEPS: tuple[Step, ...] = (
         environment={"PYTHONPATH": "pipelines/src"},
         outputs=("dist/*",),
     ),
+    # Builds the three images, and lets a job go through containers of them. IMAGE_BASE names another base.
+    Step(
+        "image-check",
+        ("python", "-m", "images.check"),
+        (
+            *_APP,
+            "tests/images/**",
+            "infra/common.yaml",
+            "Dockerfile",
+            ".dockerignore",
+            "uv.lock",
+            "README.md",
+            "LICENSE",
+        ),
+        ImageRole.PYTHON,
+        environment={"PYTHONPATH": "tests"},
+        needs=Needs.DAEMON,
+        alone=True,
+    ),
     # What an environment consists of, on standard output.
     *(
         Step(
