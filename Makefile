@@ -26,7 +26,7 @@ unexport VIRTUAL_ENV UV_PYTHON UV_PROJECT_ENVIRONMENT PYTHONPATH PYTHONHOME
 	unit singles hostile infra-setup pipelines-setup pipelines-lock scanners-setup scanners-lock scan \
 	infra-types infra-unit pipelines-test render \
 	render-check k8s-render k8s-validate argocd-render gitops-up gitops-update-dev infra-tools infra-test image-check \
-	kind-up kind-down build clean
+	kind-up kind-down build release clean
 
 help: ## List the verbs
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' Makefile
@@ -174,6 +174,10 @@ kind-down: ## Delete that cluster
 
 build: setup ## Build the wheel and the source distribution into dist/, and use the wheel where nothing else is
 	@$(NATIVE) build
+
+release: setup ## Commit a release, VERSION=x.y.z, from a clean tree whose checks pass; docs/release.md says what is next
+	@test -n "$(VERSION)" || { echo "Name the version: make release VERSION=0.1.0" >&2; exit 2; }
+	PYTHONPATH=pipelines/src $(BIN)/python -m dispatchd_pipelines.releasing prepare "$(VERSION)"
 
 clean: ## Remove what these verbs made, but not the data of `make dev`
 	rm -rf .venv .venv-tools infra/.venv pipelines/.venv pipelines/scanners/.venv build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

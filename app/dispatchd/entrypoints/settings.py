@@ -126,6 +126,14 @@ def load_settings(role: Role, environ: Mapping[str, str]) -> Settings:
         SettingsError: if the environment has any mistake; it lists all of them.
     """
     read = EnvironmentReader(environ)
+    settings = read_settings(role, read)
+    if read.problems:
+        raise SettingsError(list(dict.fromkeys(read.problems)))
+    return settings
+
+
+def read_settings(role: Role, read: EnvironmentReader) -> Settings:
+    """Asks for every variable that a role reads; the settings are of use only if the reader found no problem."""
     app_env = read.name("APP_ENV", "development", 64)
     auth, tls, audit = read_auth(read), read_tls(read), read_audit(read)
     warnings = read_useless(read)
@@ -136,7 +144,7 @@ def load_settings(role: Role, environ: Mapping[str, str]) -> Settings:
     metrics_port = read.integer("METRICS_PORT", _METRICS_PORTS[role], 0, 65535)
     if role is not Role.SCHEDULER and grpc_port == metrics_port != 0:
         read.refuse("METRICS_PORT", f"the gRPC port is {grpc_port} too; write another port number.")
-    settings = Settings(
+    return Settings(
         role=role,
         app_env=app_env,
         region=region,
@@ -149,7 +157,7 @@ def load_settings(role: Role, environ: Mapping[str, str]) -> Settings:
         shutdown_timeout=timedelta(seconds=read.integer("SHUTDOWN_TIMEOUT_SECONDS", 10, 1, 3600)),
         database_url=database.database_url,
         redis=_redis(read),
-        instance_id=read.name("INSTANCE_ID", _default_instance_id(role, environ), 200),
+        instance_id=read.name("INSTANCE_ID", _default_instance_id(role, read), 200),
         scheduler_poll_interval=read.duration(
             "SCHEDULER_POLL_INTERVAL", 2 * _SECOND, timedelta(milliseconds=10), 60 * _SECOND
         ),
@@ -178,9 +186,6 @@ def load_settings(role: Role, environ: Mapping[str, str]) -> Settings:
         database_connections=read.integer("DATABASE_CONNECTIONS", 10, 2, 1_000),
         warnings=warnings,
     )
-    if read.problems:
-        raise SettingsError(list(dict.fromkeys(read.problems)))
-    return settings
 
 
 def load_database_settings(environ: Mapping[str, str]) -> DatabaseSettings:
@@ -259,5 +264,5 @@ def _redis_address(read: EnvironmentReader) -> tuple[str, int, bool]:
     return host, port, tls
 
 
-def _default_instance_id(role: Role, environ: Mapping[str, str]) -> str:
-    return environ.get("HOSTNAME") or f"{role}-{secrets.token_hex(4)}"
+def _default_instance_id(role: Role, read: EnvironmentReader) -> str:
+    return read.secret("HOSTNAME") or f"{role}-{secrets.token_hex(4)}"

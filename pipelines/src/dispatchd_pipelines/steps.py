@@ -29,9 +29,9 @@ STEPS: tuple[Step, ...] = (
     Step(
         "types",
         ("mypy", "app/dispatchd", "tests", "perf"),
-        (*_APP, "tests/**", "perf/**"),
+        (*_APP, "tests/**", "perf/**", "pipelines/src/**"),
         ImageRole.PYTHON,
-        environment={"MYPYPATH": "tests"},
+        environment={"MYPYPATH": "tests:pipelines/src"},
     ),
     Step("infra-types", ("mypy", "src", "tests"), ("infra/**",), ImageRole.INFRA, workdir="infra"),
     Step("infra-types-gitops", ("mypy", "gitops/__main__.py"), ("infra/**",), ImageRole.INFRA, workdir="infra"),
