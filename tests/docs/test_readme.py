@@ -19,7 +19,7 @@ from dispatchd.entrypoints.settings import Role, load_settings
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text("utf-8")
-PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").rglob("*.md"))]
+PAGES = sorted({*ROOT.glob("*.md"), *(ROOT / ".github").glob("*.md"), *(ROOT / "docs").rglob("*.md")})
 NEEDED = {"DATABASE_URL": "postgresql://db/jobs", "REDIS_ADDRESS": "cache:6379"}
 PROGRAM_S = 60
 
