@@ -1,5 +1,6 @@
 """`make release` commits a release only from a clean tree whose checks pass, and else leaves everything as it is."""
 
+import os
 import subprocess
 from collections.abc import Mapping
 from datetime import date
@@ -13,7 +14,8 @@ from dispatchd_pipelines.releasing.snapshot import FOLDER, read_snapshot
 from dispatchd_pipelines.releasing.surface import AREAS, Surface
 from dispatchd_pipelines.releasing.surface.contract import contract_names
 
-IMAGE = (Path(__file__).parents[2] / "proto" / "dispatchd-v1-baseline.binpb").read_bytes()
+ROOT = Path(__file__).parents[2]
+IMAGE = (ROOT / "proto" / "dispatchd-v1-baseline.binpb").read_bytes()
 DAY = date(2026, 3, 4)
 UNRELEASED = "### Compatibility\n\n- Nothing to do.\n\n### Added\n\n- Something.\n"
 CHANGELOG = f"# Changelog\n\n## [Unreleased]\n\n{UNRELEASED}"
@@ -210,3 +212,33 @@ def test_a_project_file_in_another_form_is_refused_before_anything_is_written(cl
     clone.write("uv.lock", LOCK.replace("dispatchd", "other"))
     clone.commit("Lose the package")
     clone.refuse("0.1.0", "uv.lock: the version of dispatchd has to follow its name")
+
+
+PASSES = "#!/bin/sh\necho 'passed    1.0 s  test: 3 passed'\n"
+
+
+@pytest.mark.parametrize(
+    ("make", "change", "is_noted"),
+    [
+        (PASSES, "", True),
+        (PASSES, "echo >>uv.lock", False),
+        (f"{PASSES}echo >>uv.lock\n", "", False),
+        (f"{PASSES}exit 1\n", "", False),
+    ],
+    ids=["all passes", "changes before", "changes meanwhile", "a failure"],
+)
+def test_the_checks_note_the_tree_only_if_all_has_passed_and_nothing_has_changed(
+    clone: Clone, make: str, change: str, is_noted: bool
+) -> None:
+    clone.checks((ROOT / ".ci" / "run").read_text())
+    clone.commit("Take the real script")
+    clone.write("build/make", make)
+    (clone.root / "build" / "make").chmod(0o755)
+    environ = {**os.environ, "PATH": f"{clone.root / 'build'}{os.pathsep}{os.environ['PATH']}"}
+    subprocess.run(
+        ["sh", "-c", f"{change or ':'}; .ci/run"], cwd=clone.root, env=environ, capture_output=True, check=False
+    )
+    noted = clone.root / PASSED
+    assert noted.exists() == is_noted
+    if is_noted:
+        assert noted.read_text().strip() == clone.git("rev-parse", "HEAD^{tree}")
