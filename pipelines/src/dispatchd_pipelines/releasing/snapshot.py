@@ -8,22 +8,28 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from dispatchd_pipelines.releasing.refused import Refused
-from dispatchd_pipelines.releasing.surface import AREAS, CONTRACT, Names, Surface
+from dispatchd_pipelines.releasing.surface import CONTRACT, GITOPS, IMAGES, PYTHON, SETTINGS, Names, Surface
 from dispatchd_pipelines.releasing.surface.contract import contract_names
 from dispatchd_pipelines.releasing.version import Version
 
 FOLDER = "docs/release/snapshot"
 CONTRACT_IMAGE = f"{FOLDER}/contract.binpb"
 
-_HEADER = "# The {area} of dispatchd {version}. `make release` alone writes this file.\n"
+_TITLES = {
+    PYTHON: "names of the Python package",
+    SETTINGS: "environment variables of the roles",
+    IMAGES: "images",
+    GITOPS: "folders of gitops/",
+}
+"""Every area but the contract."""
+_HEADER = "# The {title} of dispatchd {version}. `make release` alone writes this file.\n"
 
 
 def rendered(surface: Surface, image: bytes, version: Version) -> Mapping[str, bytes]:
     """The files of a release, by their paths from the top of the repository."""
     texts = {
-        f"{FOLDER}/{area}.txt": _HEADER.format(area=area, version=version) + _lines(surface[area])
-        for area in AREAS
-        if area != CONTRACT
+        f"{FOLDER}/{area}.txt": _HEADER.format(title=title, version=version) + _lines(surface[area])
+        for area, title in _TITLES.items()
     }
     return {CONTRACT_IMAGE: image, **{path: text.encode() for path, text in texts.items()}}
 
@@ -33,7 +39,7 @@ def read_snapshot(root: Path) -> Surface | None:
     folder = root / FOLDER
     if not folder.is_dir():
         return None
-    surface = {area: _names(folder / f"{area}.txt") for area in AREAS if area != CONTRACT}
+    surface = {area: _names(folder / f"{area}.txt") for area in _TITLES}
     return {**surface, CONTRACT: contract_names((root / CONTRACT_IMAGE).read_bytes())}
 
 
