@@ -12,8 +12,9 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 export UV_PYTHON_DOWNLOADS := never
 # Runs steps: commands that pipelines/src/dispatchd_pipelines/steps.py lists once, for this machine and for Dagger.
 NATIVE := PYTHONPATH=pipelines/src FUZZ_MESSAGES=$(MESSAGES) "$(PYTHON)" -m dispatchd_pipelines.native ci
-CHECKS := types infra-types infra-types-gitops infra-types-clusters pipelines-types pipelines-test scanners-test k8s-validate \
-	render-check fmt-check lint layers proto-lint proto-breaking proto-fresh
+# The long ones come first, because they run two at a time.
+CHECKS := types infra-types infra-types-gitops infra-types-clusters k8s-validate pipelines-test scanners-test \
+	pipelines-types render-check fmt-check lint layers proto-lint proto-breaking proto-fresh
 SINGLES := $(if $(filter all,$(FAULTS)),singles-all,singles)
 # Singles come after the other tests and alone, because they measure how soon an installation recovers.
 SUITES := test infra-test $(SINGLES) hostile
@@ -23,10 +24,9 @@ unexport VIRTUAL_ENV UV_PYTHON UV_PROJECT_ENVIRONMENT PYTHONPATH PYTHONHOME
 
 .DEFAULT_GOAL := help
 .PHONY: help setup dev demo bench faults fuzz test ci fmt fmt-check lint types layers proto proto-check proto-breaking \
-	unit singles hostile infra-setup pipelines-setup pipelines-lock scanners-setup scanners-lock scan \
-	infra-types infra-unit pipelines-test render \
-	render-check k8s-render k8s-validate argocd-render gitops-up gitops-update-dev infra-tools infra-test image-check \
-	kind-up kind-down build release clean
+	unit singles hostile infra-setup pipelines-setup pipelines-lock scanners-setup scanners-lock scan infra-types \
+	infra-unit pipelines-test render render-check k8s-render k8s-validate argocd-render gitops-up \
+	gitops-update-dev infra-tools infra-test image-check kind-up kind-down build release clean
 
 help: ## List the verbs
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' Makefile

@@ -5,6 +5,7 @@ a file that a step reads without saying so would be missing there, or its change
 """
 
 import os
+import subprocess
 from dataclasses import replace
 from pathlib import Path
 
@@ -41,6 +42,8 @@ TAKES_LONG = {
     "singles-all": "a quarter of an hour",
     "integration": "a minute, and needs servers",
     "build": "asks PyPI for what it builds with",
+    "scanners-test": "half a minute",
+    "image-check": "minutes, and needs a Docker daemon",
 }
 """Left out unless asked for: `make pipelines-test`, then `pytest -m slow tests/test_isolation.py`."""
 
@@ -66,6 +69,13 @@ def isolated(each: Step, folder: Path) -> Step:
     return replace(each, environment={**each.environment, "PYTHONPATH": os.pathsep.join(inside)})
 
 
+def commit(top: Path) -> None:
+    """Makes a repository of the copy, with a history of one commit."""
+    author = ["-c", "user.name=Test", "-c", "user.email=test@dispatchd.example"]
+    for command in (["init", "--quiet"], ["add", "--all"], [*author, "commit", "--quiet", "--message", "Copy"]):
+        subprocess.run(["git", *command], cwd=top, check=True)
+
+
 @pytest.fixture
 def top(tmp_path: Path) -> Path:
     """The top of the copy."""
@@ -76,6 +86,8 @@ def top(tmp_path: Path) -> Path:
 @pytest.mark.parametrize("each", cases())
 def test_a_step_passes_with_what_it_says_it_reads_and_nothing_else(each: Step, top: Path, tmp_path: Path) -> None:
     tree.copy(each.inputs, top)
+    if each.history:
+        commit(top)
     code, printed = Machine(top, tools=tree.ROOT).execute(isolated(each, tmp_path), shown=False)
     no_answer = code == os.EX_TEMPFAIL and each.needs is Needs.NETWORK_DATABASE
     assert code == 0 or no_answer, printed

@@ -128,6 +128,7 @@ STEPS: tuple[Step, ...] = (
         ImageRole.PYTHON,
         environment={"PYTHONPATH": "tests"},
         needs=Needs.DAEMON,
+        history=True,
         alone=True,
     ),
     # What an environment consists of, on standard output.
