@@ -5,7 +5,6 @@ import enum
 import importlib
 import inspect
 from collections.abc import Callable, Iterator
-from functools import partial
 from typing import Any, get_overloads, is_typeddict
 
 from dispatchd_pipelines.releasing.surface import Names
@@ -21,7 +20,7 @@ def python_names() -> Names:
 
 
 def describe(name: str, value: Any) -> Iterator[tuple[str, str]]:
-    """A name and, for a class, its public members."""
+    """A name and, for a class, its public members. What a constructor sets is there as the constructor's parameters."""
     if not isinstance(value, type):
         yield name, _function(value)
         return
@@ -58,8 +57,8 @@ def _attributes(owner: type) -> Iterator[tuple[str, str]]:
 
 def _attribute(value: object) -> str:
     match value:
-        case property():
-            return f"property -> {_annotation(inspect.signature(value.fget or partial(str)).return_annotation)}"
+        case property(fget=getter) if getter is not None:
+            return f"property -> {_annotation(inspect.signature(getter).return_annotation)}"
         case staticmethod() | classmethod():
             return f"{type(value).__name__} {_function(value.__func__)}"
         case _ if inspect.isfunction(value):
