@@ -8,7 +8,7 @@ import pytest
 
 import tree
 import verbs
-from dispatchd_pipelines.steps import EXECUTABLES, STEPS, ImageRole, Needs, Step, UnknownStep, select, step
+from dispatchd_pipelines.steps import EXECUTABLES, STEPS, Needs, Step, UnknownStep, select, step
 
 BY_NAME = pytest.mark.parametrize("each", STEPS, ids=lambda each: each.name)
 CI = (tree.ROOT / ".ci" / "run").read_text("utf-8")
@@ -64,12 +64,6 @@ def test_what_a_command_leaves_is_never_committed(each: Step) -> None:
     assert [output for output in each.outputs if tree.files([output])] == []
 
 
-def test_every_environment_and_every_need_has_a_step() -> None:
-    """What no step uses is not offered."""
-    assert {each.needs for each in STEPS} <= set(Needs)
-    assert {role for role in ImageRole if EXECUTABLES[role]} >= {each.image for each in STEPS}
-
-
 def test_an_unknown_name_is_answered_with_the_choices() -> None:
     with pytest.raises(UnknownStep, match=r"no step is called speling, nope; the steps are: types, .*\blint, "):
         select(["lint", "speling", "nope"])
@@ -111,3 +105,10 @@ def test_make_test_needs_nothing_but_the_environments() -> None:
 def test_make_help_names_every_verb_over_steps() -> None:
     helped = subprocess.run(["make", "help"], cwd=tree.ROOT, capture_output=True, text=True, check=True).stdout
     assert [verb for verb in verbs.over_steps() if f"make {verb} " not in helped] == []
+
+
+def test_the_page_about_pipelines_lists_every_step_that_needs_something() -> None:
+    page = (tree.ROOT / "docs" / "pipelines.md").read_text("utf-8")
+    section = page.partition("## What is not run everywhere")[2].partition("\n## ")[0]
+    listed = re.findall(r"^\| `([a-z0-9-]+)` \| (.+) \|$", section, re.M)
+    assert listed == [(each.name, str(each.needs)) for each in STEPS if each.needs is not Needs.NOTHING]
