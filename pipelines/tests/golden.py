@@ -23,6 +23,6 @@ def _lines(name: str, function: Recipe) -> list[str]:
     lines = [f"{name} -> {returned(function)}{check}{cached}"]
     for argument, parameter in parameters(function).items():
         given = parameter.arguments
-        default = next((f" = {given[key]}" for key in ("defaultValue", "defaultPath") if key in given), "")
+        default = next((f" = {given[key]}" for key in ("defaultValue", "defaultPath") if given.get(key)), "")
         lines.append(f"    {argument}: {kind(parameter.arguments['typeDef'])}{default}")
     return lines

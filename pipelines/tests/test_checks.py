@@ -95,7 +95,7 @@ async def test_a_failure_stops_nothing_else() -> None:
         done.append("good")
 
     async def bad() -> None:
-        raise ValueError("no such profile")
+        raise fan_out.CheckFailed("no such profile")
 
     done: list[str] = []
     with pytest.raises(fan_out.ChecksFailed, match="1 passed, 1 failed"):

@@ -5,7 +5,7 @@ import uuid
 import dagger
 
 from dispatchd_pipelines import fan_out
-from dispatchd_pipelines.environments import Environments
+from dispatchd_pipelines.environments import SOURCE, Environments
 from dispatchd_pipelines.fan_out import Job
 from dispatchd_pipelines.parts import not_run, why_not_run
 from dispatchd_pipelines.step import Needs, Step
@@ -19,14 +19,20 @@ def fresh(container: dagger.Container) -> dagger.Container:
     return container.with_env_variable(RUN, str(uuid.uuid4()))
 
 
-def job(environments: Environments, step: Step) -> Job:
+def prepared(environments: Environments, step: Step, git: dagger.GitRef | None = None) -> dagger.Container:
+    """The container before the command of a step, with the history if the step reads that."""
+    container = environments.prepared(step)
+    if getattr(step, "history", False):
+        assert git is not None, f"{step.name} needs the history"
+        container = container.with_directory(f"{SOURCE}/.git", git.tree(depth=0, include_tags=True).directory(".git"))
+    return fresh(container) if step.needs is Needs.NETWORK_DATABASE else container
+
+
+def job(environments: Environments, step: Step, git: dagger.GitRef | None = None) -> Job:
     """A step that passes if its command does."""
 
     async def execute() -> None:
-        container = environments.prepared(step)
-        if step.needs is Needs.NETWORK_DATABASE:
-            container = fresh(container)
-        await container.with_exec(list(step.argv)).sync()
+        await prepared(environments, step, git).with_exec(list(step.argv)).sync()
 
     return Job(step.name, execute, alone=step.alone)
 

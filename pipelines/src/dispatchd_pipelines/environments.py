@@ -27,6 +27,8 @@ class Environments:
         container = container.with_workdir(f"{SOURCE}/{step.workdir}".removesuffix("/."))
         for name, value in step.environment.items():
             container = container.with_env_variable(name, value)
+        for output in step.outputs:
+            container = container.with_directory(f"{SOURCE}/{output.rpartition('/')[0]}", dag.directory())
         return container
 
     def of(self, role: ImageRole) -> dagger.Container:

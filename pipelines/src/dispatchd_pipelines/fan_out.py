@@ -22,7 +22,11 @@ class Job:
     alone: bool = False
 
 
-class ChecksFailed(Exception):
+class CheckFailed(Exception):
+    """A check found something wrong, and says what."""
+
+
+class ChecksFailed(CheckFailed):
     """At least one job failed; the text is the report, with what the failed ones printed last."""
 
 
@@ -39,7 +43,7 @@ async def run(jobs: Sequence[Job], at_once: int, not_run: Sequence[Result] = ())
             began = time.monotonic()
             try:
                 await job.run()
-            except (dagger.QueryError, ChecksFailed, ValueError) as failure:
+            except (dagger.DaggerError, CheckFailed) as failure:
                 results[job.name] = Result(job.name, Outcome.FAILED, time.monotonic() - began, _reason(failure))
                 details[job.name] = _told(failure)
             else:

@@ -3,16 +3,26 @@
 `dagger functions` lists the functions, `dagger call FUNCTION --help` tells of one, and `dagger check` runs all checks.
 """
 
-from typing import Annotated
+from collections.abc import Callable
+from typing import Annotated, TypeVar
 
 import dagger
-from dagger import DefaultPath, Doc, Ignore, check, function, object_type
+from dagger import DefaultPath, Doc, Ignore, check, dag, function, object_type
 
-from dispatchd_pipelines import checks, pins
+from dispatchd_pipelines import checks, distributed, evidence, fan_out, images, pins, promotion, release, scan
 from dispatchd_pipelines.admitted import IGNORE
 from dispatchd_pipelines.environments import Environments
 from dispatchd_pipelines.parts import Part, steps_of
 from dispatchd_pipelines.pins import Pins
+
+_Function = TypeVar("_Function", bound=Callable[..., object])
+
+
+def never_cached(method: _Function) -> _Function:
+    """Expose a function that is carried out at each call: an engine keeps other results for up to seven days."""
+    # The SDK's overloads lack the argument, which its documentation names.
+    exposed: _Function = function(method, cache="never")  # type: ignore[call-overload]
+    return exposed
 
 
 @object_type
@@ -77,3 +87,72 @@ class Dispatchd:
     ) -> str:
         """Run all tests, against PostgreSQL and Valkey that the tests start themselves."""
         return await checks.run(self._environments, steps_of(Part.TEST, all_faults=all_faults), self.at_once)
+
+    @never_cached
+    async def ci(
+        self, all_faults: Annotated[bool, Doc("Make every single fault, and not only twelve of them.")] = False
+    ) -> str:
+        """Run everything that a change has to pass: all checks, the images, and the scans. It publishes nothing."""
+        return await evidence.ci(self._environments, self.git, self.at_once, all_faults=all_faults)
+
+    @never_cached
+    async def integration(
+        self,
+        postgres: Annotated[str, Doc("The version of PostgreSQL: 15 or 18.")] = "18",
+        redis: Annotated[str, Doc("The version of Redis: 6.2 or 8.")] = "8",
+    ) -> str:
+        """Take thousands of jobs through real processes that are killed, over servers in containers of their own."""
+        job = evidence.integration_job(self._environments, postgres, redis)
+        return await fan_out.run([job], self.at_once)
+
+    @function
+    async def image(
+        self, service: Annotated[str, Doc("The role: control-plane, scheduler or worker-gateway.")]
+    ) -> dagger.Container:
+        """Build the image of a role."""
+        return images.build(self.source, images.named(service))
+
+    @never_cached
+    async def images(self) -> str:
+        """Build all three images, look at each, and take a job through all of them."""
+        built = distributed.images_of(self.source)
+        return await fan_out.run(release.smoke_jobs(self._environments, built), self.at_once)
+
+    @never_cached
+    async def scan(self) -> str:
+        """Look for secrets, vulnerabilities and mistakes, in the history, the files, the images and the workflows."""
+        return await fan_out.run(evidence.scan_jobs(self._environments, self.git), self.at_once)
+
+    @function
+    async def sbom(
+        self, service: Annotated[str, Doc("The role: control-plane, scheduler or worker-gateway.")]
+    ) -> dagger.File:
+        """List what the image of a role consists of, in CycloneDX."""
+        return scan.sbom(self._environments.pins, images.build(self.source, images.named(service)))
+
+    @never_cached
+    async def publish(
+        self,
+        registry: Annotated[str, Doc("Where the images go, such as ghcr.io/owner.")],
+        username: Annotated[str, Doc("Who pushes them.")],
+        tag: Annotated[str, Doc("The version, such as v1.2.3.")],
+        token: Annotated[dagger.Secret, Doc("The password of that user, such as env:GITHUB_TOKEN.")],
+    ) -> dagger.File:
+        """Build, smoke, scan and push the images of this commit, then give them their version; gives images.json."""
+        wanted = release.Release(registry, tag, await self.git.commit())
+        text = await release.publish(self._environments, self.git, wanted, username, token, self.at_once)
+        return dag.directory().with_new_file("images.json", text).file("images.json")
+
+    @never_cached
+    async def promote(
+        self,
+        env: Annotated[str, Doc("dev, staging, prod-region-a, prod-region-b, or production for both regions.")],
+        images: Annotated[dagger.File, Doc("The images.json of the release.")],
+    ) -> dagger.Changeset:
+        """Let an environment run the images of a release: the change of gitops/ for a pull request."""
+        return await promotion.promote(self._environments, self.git, env, images)
+
+    @never_cached
+    async def evidence(self) -> dagger.Directory:
+        """Run everything that `ci` runs, and give its report, the wheel, the scans and what each image consists of."""
+        return await evidence.collect(self._environments, self.git, self.at_once)

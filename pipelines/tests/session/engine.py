@@ -117,9 +117,9 @@ def _completed(function: Recipe, given: Mapping[str, Any]) -> dict[str, Any]:
     for name, parameter in known.items():
         if name in completed:
             continue
-        if "defaultValue" in parameter.arguments:
+        if parameter.arguments.get("defaultValue") is not None:
             completed[name] = json.loads(parameter.arguments["defaultValue"])
-        elif "defaultPath" in parameter.arguments:
+        elif parameter.arguments.get("defaultPath"):
             completed[name] = _from_context(parameter)
         else:
             assert kind(parameter.arguments["typeDef"]).startswith("optional "), f"{name} has to be given"
@@ -132,7 +132,7 @@ def _from_context(parameter: Recipe) -> Recipe:
     host = Recipe("Host", "host", {})
     match kind(parameter.arguments["typeDef"]).removeprefix("optional "):
         case "object Directory":
-            arguments = {"path": path, "exclude": parameter.arguments.get("ignore", [])}
+            arguments = {"path": path, "exclude": parameter.arguments.get("ignore") or []}
             return Recipe("Directory", "directory", arguments, host)
         case "object GitRef":
             directory = Recipe("Directory", "directory", {"path": path}, host)

@@ -33,12 +33,20 @@ class Execution:
     files: Mapping[str, str] = field(default_factory=dict)
     """What is in files, by how their paths end"""
     commit: str = COMMIT
-    commands: list[Recipe] = field(default_factory=list)
-    """The `withExec` of every command that ran, in order and without repetition"""
-    published: list[tuple[str, Recipe]] = field(default_factory=list)
-    """Every image that was pushed, with the address"""
+    user: str = "65532:65532"
+    """Of every image that is built"""
+    entrypoint: list[str] = field(default_factory=lambda: ["dispatchd"])
+    ran: dict[str, tuple[Recipe, Outcome]] = field(default_factory=dict)
+    """The `withExec` of every command that ran, by its ID: an engine runs the same command in the same place once"""
+    published: list[tuple[str, list[Recipe], str]] = field(default_factory=list)
+    """The address of every image that was pushed, its variants, and its digest"""
     touched: list[Recipe] = field(default_factory=list)
     """Every object that was asked for something"""
+
+    @property
+    def commands(self) -> list[Recipe]:
+        """The `withExec` of every command that ran, in order."""
+        return [command for command, _outcome in self.ran.values()]
 
     def argvs(self) -> list[list[str]]:
         return [command.arguments["args"] for command in self.commands]
@@ -50,13 +58,13 @@ class Execution:
             if step.field == "withExec":
                 self._run(step)
         own = [step for step in recipe.chain() if step.field == "withExec"]
-        return self.outcome(own[-1].arguments["args"]) if own else Outcome()
+        return self.ran[own[-1].id][1] if own else Outcome()
 
     def _run(self, command: Recipe) -> None:
-        if command not in self.commands:
-            self.commands.append(command)
-        argv = command.arguments["args"]
-        ended = self.outcome(argv)
+        id_, argv = command.id, command.arguments["args"]
+        if id_ not in self.ran:
+            self.ran[id_] = (command, self.outcome(argv))
+        ended = self.ran[id_][1]
         expected = command.arguments.get("expect", "SUCCESS")
         if expected == "ANY" or (ended.exit_code == 0) == (expected == "SUCCESS"):
             return
@@ -83,6 +91,12 @@ class Execution:
                 return self.evaluate(recipe).stdout
             case "Container", "stderr":
                 return self.evaluate(recipe).stderr
+            case "Container", "user":
+                self.evaluate(recipe)
+                return self.user
+            case "Container", "entrypoint":
+                self.evaluate(recipe)
+                return self.entrypoint
             case "Container", "publish":
                 return self._publish(recipe, arguments)
             case "File", "contents":
@@ -98,12 +112,13 @@ class Execution:
         raise GraphQLError(f"the session double has no answer for {recipe.type}.{leaf}")
 
     def _publish(self, recipe: Recipe, arguments: Mapping[str, Any]) -> str:
-        for container in [recipe, *arguments.get("platformVariants", [])]:
+        variants = arguments.get("platformVariants") or [recipe]
+        for container in variants:
             self.evaluate(container)
         address = arguments["address"]
-        self.published.append((address, recipe))
-        digest = hashlib.sha256(f"{address} {recipe.id}".encode()).hexdigest()
-        return f"{address}@sha256:{digest}"
+        digest = "sha256:" + hashlib.sha256(f"{address} {[each.id for each in variants]}".encode()).hexdigest()
+        self.published.append((address, variants, digest))
+        return f"{address}@{digest}"
 
     def _contents(self, recipe: Recipe) -> str:
         path = next((step.arguments["path"] for step in reversed(recipe.chain()) if "path" in step.arguments), "")

@@ -1,0 +1,167 @@
+"""Publishes a release: the images of one commit, under tags that never change their meaning.
+
+    build, smoke and scan every platform ──> push sha-<commit> of all three ──> give all three the version
+
+The version tags come last and only when all three `sha-` tags stand, so that a failure leaves nothing that looks like a
+release. A rerun takes the digests that stand, builds nothing that is there, and completes what is missing.
+"""
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+import dagger
+
+from dispatchd_pipelines import fan_out, images, scan
+from dispatchd_pipelines.distributed import take_one_job
+from dispatchd_pipelines.environments import Environments, python
+from dispatchd_pipelines.fan_out import Job
+from dispatchd_pipelines.images import Origin, Service
+from dispatchd_pipelines.registry import AnotherDigest, Registry, log_in
+
+PLATFORMS = ("linux/amd64", "linux/arm64")
+_TAG = re.compile(r"v?\d+\.\d+\.\d+(-[0-9A-Za-z.-]+)?")
+_REGISTRY = re.compile(r"[a-z0-9.-]+(:\d+)?(/[a-z0-9._-]+)+")
+
+
+class BadRelease(ValueError):
+    """What is asked for can't be released; the text says what to write."""
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """Where one image goes, and what stands there already."""
+
+    service: Service
+    repository: str
+    at_commit: str | None
+    """The digest of its `sha-` tag"""
+    at_version: str | None
+    """The digest of its version tag"""
+
+
+@dataclass(frozen=True, slots=True)
+class Release:
+    """What is released, and where."""
+
+    registry: str
+    tag: str
+    commit: str
+
+    def __post_init__(self) -> None:
+        if not _TAG.fullmatch(self.tag):
+            raise BadRelease(f"--tag {self.tag!r} is no version; write one such as v1.2.3")
+        if not _REGISTRY.fullmatch(self.registry):
+            raise BadRelease(f"--registry {self.registry!r} names no place; write one such as ghcr.io/owner")
+
+    @property
+    def host(self) -> str:
+        return self.registry.split("/")[0]
+
+    @property
+    def commit_tag(self) -> str:
+        return f"sha-{self.commit[:7]}"
+
+    def repository(self, service: Service) -> str:
+        return f"{self.registry}/dispatchd-{service}"
+
+
+async def publish(
+    environments: Environments, git: dagger.GitRef, release: Release, username: str, token: dagger.Secret, at_once: int
+) -> str:
+    """Publish; gives the text of images.json. Raises RegistryError, ChecksFailed."""
+    registry = await log_in(environments.pins, release.host, username, token)
+    targets = [await _look(registry, release, service) for service in Service]
+    _refuse_another_digest(release, targets)
+    digests = {target.service: target.at_commit for target in targets if target.at_commit is not None}
+    missing = [target for target in targets if target.at_commit is None]
+    if missing:
+        built = await _built(environments, git, release, at_once)
+        for target in missing:
+            variants = [built[platform][target.service] for platform in PLATFORMS]
+            address = f"{target.repository}:{release.commit_tag}"
+            digests[target.service] = await registry.push(address, variants)
+    for target in targets:
+        await _give_version(registry, release, target, digests[target.service])
+    return images_json(release, digests)
+
+
+def images_json(release: Release, digests: dict[Service, str]) -> str:
+    """What was published, for the workflow that signs it and for `infra promote-image`."""
+    entries = [
+        {
+            "service": str(service),
+            "ref": f"{release.repository(service)}:{release.tag}",
+            "digest": digests[service],
+            "platforms": list(PLATFORMS),
+        }
+        for service in Service
+    ]
+    return json.dumps(entries, indent=2) + "\n"
+
+
+async def _look(registry: Registry, release: Release, service: Service) -> Target:
+    repository = release.repository(service)
+    at_commit = await registry.digest_or_none(f"{repository}:{release.commit_tag}")
+    at_version = await registry.digest_or_none(f"{repository}:{release.tag}")
+    return Target(service, repository, at_commit, at_version)
+
+
+def _refuse_another_digest(release: Release, targets: Sequence[Target]) -> None:
+    """Before anything is built or pushed. A version without its `sha-` tag was published from another commit."""
+    taken = [target.repository for target in targets if target.at_version not in (None, target.at_commit)]
+    if taken:
+        raise AnotherDigest(
+            f"{release.tag} is published already, and not from commit {release.commit[:7]}: {', '.join(taken)}."
+            " A published version never changes; release a new one"
+        )
+
+
+async def _give_version(registry: Registry, release: Release, target: Target, digest: str) -> None:
+    if target.at_version == digest:
+        return
+    await registry.tag(target.repository, digest, release.tag)
+    stands = await registry.digest(f"{target.repository}:{release.tag}")
+    if stands != digest:
+        raise AnotherDigest(f"{target.repository}:{release.tag} was to be {digest}, and is {stands}")
+
+
+async def _built(
+    environments: Environments, git: dagger.GitRef, release: Release, at_once: int
+) -> dict[str, dict[Service, dagger.Container]]:
+    """All images of the commit itself, for every platform, when each one has passed. Raises ChecksFailed."""
+    source = git.tree(discard_git_dir=True)
+    origin = Origin(release.tag.removeprefix("v"), release.commit, await committed_s(environments, git))
+    built = {
+        platform: {service: images.build(source, service, platform=platform, origin=origin) for service in Service}
+        for platform in PLATFORMS
+    }
+    jobs: list[Job] = []
+    for platform, of_platform in built.items():
+        jobs += image_jobs(environments, of_platform, platform)
+    await fan_out.run(jobs, at_once)
+    return built
+
+
+def image_jobs(environments: Environments, built: Mapping[Service, dagger.Container], platform: str = "") -> list[Job]:
+    """Smoke and scan each of the three images, and take a job through all of them."""
+    on = f" on {platform}" if platform else ""
+    scans = [
+        Job(f"scan of {service}{on}", partial(scan.image, environments.pins, image)) for service, image in built.items()
+    ]
+    return [*smoke_jobs(environments, built, platform), *scans]
+
+
+def smoke_jobs(environments: Environments, built: Mapping[Service, dagger.Container], platform: str = "") -> list[Job]:
+    """Look at each of the three images, and take a job through all of them."""
+    on = f" on {platform}" if platform else ""
+    looks = [Job(f"smoke of {service}{on}", partial(images.smoke, image, service)) for service, image in built.items()]
+    return [*looks, Job(f"one job through all images{on}", partial(take_one_job, environments, built))]
+
+
+async def committed_s(environments: Environments, git: dagger.GitRef) -> str:
+    """When the commit was made, in seconds since 1970."""
+    clone = python(environments.pins).with_directory("/clone", git.tree()).with_workdir("/clone")
+    return (await clone.with_exec(["git", "log", "-1", "--format=%ct"]).stdout()).strip()

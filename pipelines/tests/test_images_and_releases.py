@@ -1,0 +1,227 @@
+"""Images, scans and releases: what reaches a registry, when, and what stops it."""
+
+import json
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import pytest
+
+from session.engine import CallFailed, Engine
+from session.execution import COMMIT, Execution, Outcome
+from session.recipe import Recipe
+
+REGISTRY = "ghcr.io/owner"
+SHA = f"sha-{COMMIT[:7]}"
+TOKEN = Recipe("Secret", "secret", {"uri": "env:GITHUB_TOKEN"})
+WANTED = {"registry": REGISTRY, "username": "robot", "tag": "v1.2.3", "token": TOKEN}
+SERVICES = ("control-plane", "scheduler", "worker-gateway")
+OLD = "sha256:" + "0" * 64
+NOT_FOUND = "Error: GET https://ghcr.io/v2/owner/x/manifests/y: MANIFEST_UNKNOWN: manifest unknown"
+REFUSED = "Error: GET https://ghcr.io/v2/owner/x/manifests/y: DENIED: requested access to the resource is denied"
+
+
+class FakeTags:
+    """What the tags of a registry stand for, as far as crane tells of it, and what it was asked to change."""
+
+    def __init__(self, tags: Mapping[str, str] | None = None, *, broken: str = "") -> None:
+        self.tags = dict(tags or {})
+        self.given: list[str] = []
+        self.broken = broken
+        self._execution: Execution | None = None
+
+    def execution(self, outcome: Callable[[list[str]], Outcome] = lambda _argv: Outcome()) -> Execution:
+        def answer(argv: list[str]) -> Outcome:
+            return self._crane(argv[1:]) if argv[0] == "crane" else outcome(argv)
+
+        self._execution = Execution(lambda argv: Outcome(stdout="1790000000\n") if argv[0] == "git" else answer(argv))
+        return self._execution
+
+    def _crane(self, argv: list[str]) -> Outcome:
+        if self.broken:
+            return Outcome(1, stderr=f"HEAD request failed, falling back on GET\n{self.broken}\n")
+        if argv[0] == "tag":
+            repository, digest = argv[1].split("@")
+            self.tags[f"{repository}:{argv[2]}"] = digest
+            self.given.append(f"{repository}:{argv[2]}")
+            return Outcome()
+        assert self._execution is not None
+        pushed = {address: digest for address, _image, digest in self._execution.published}
+        found = (self.tags | pushed).get(argv[1])
+        return Outcome(stdout=f"{found}\n") if found else Outcome(1, stderr=NOT_FOUND)
+
+
+def repository(service: str) -> str:
+    return f"{REGISTRY}/dispatchd-{service}"
+
+
+def platforms(recipe: Recipe) -> list[Any]:
+    return [step.arguments.get("platform") for step in recipe.chain() if step.field == "dockerBuild"]
+
+
+def build_arguments(recipe: Recipe) -> dict[str, str]:
+    [build] = [step for step in recipe.chain() if step.field == "dockerBuild"]
+    return {argument["name"]: argument["value"] for argument in build.arguments["buildArgs"]}
+
+
+def test_an_image_is_what_the_dockerfile_makes_of_the_source(engine: Engine) -> None:
+    for service in SERVICES:
+        image = engine.call("image", {"service": service})
+        assert build_arguments(image) == {"SERVICE": service}
+        assert image.chain()[-1].field == "dockerBuild"
+        assert image.chain()[0].field == "host"
+
+
+def test_an_unknown_service_is_answered_with_the_choices(engine: Engine) -> None:
+    with pytest.raises(CallFailed, match="no service 'gateway'; the services are: control-plane, scheduler, worker-"):
+        engine.call("image", {"service": "gateway"})
+
+
+@pytest.fixture(scope="module")
+def released(engine: Engine) -> tuple[FakeTags, Execution, list[dict[str, Any]]]:
+    """A release to an empty registry: the registry, what the engine did, and images.json."""
+    registry = FakeTags()
+    execution = registry.execution()
+    file = engine.call("publish", WANTED, execution=execution)
+    return registry, execution, json.loads(file.parent.arguments["contents"])
+
+
+Released = tuple[FakeTags, Execution, list[dict[str, Any]]]
+
+
+def test_a_release_pushes_all_images_and_then_gives_them_the_version(released: Released) -> None:
+    registry, execution, images = released
+    assert [image["service"] for image in images] == list(SERVICES)
+    assert [address for address, _i, _d in execution.published] == [f"{repository(s)}:{SHA}" for s in SERVICES]
+    assert registry.given == [f"{repository(service)}:v1.2.3" for service in SERVICES]
+    assert [image["digest"] for image in images] == [digest for _a, _i, digest in execution.published]
+    assert [image["ref"] for image in images] == registry.given
+    assert all(image["platforms"] == ["linux/amd64", "linux/arm64"] for image in images)
+
+
+def test_exactly_what_is_pushed_was_smoked_and_scanned_on_every_platform(released: Released) -> None:
+    _registry, execution, _images = released
+    scanned = [s.parent for c in execution.commands for s in c.unfold() if s.field == "asTarball"]
+    smoked = [c.parent for c in execution.commands if c.arguments["args"] == ["--version"]]
+    for _address, variants, _digest in execution.published:
+        assert [platforms(variant) for variant in variants] == [["linux/amd64"], ["linux/arm64"]]
+        assert [variant for variant in variants if variant not in smoked or variant not in scanned] == []
+
+
+def test_a_release_is_made_of_the_commit_and_says_of_which(released: Released) -> None:
+    """And not of the working tree."""
+    _registry, execution, _images = released
+    said = {"VERSION": "1.2.3", "REVISION": COMMIT, "SOURCE_DATE_EPOCH": "1790000000"}
+    for _address, variants, _digest in execution.published:
+        for variant in variants:
+            assert [step.field for step in variant.chain()][-2:] == ["tree", "dockerBuild"]
+            assert build_arguments(variant).items() >= said.items()
+
+
+def test_the_token_is_never_part_of_a_command_or_a_variable(released: Released) -> None:
+    _registry, execution, _images = released
+    steps = [step for recipe in execution.touched for step in recipe.unfold()]
+    plain = [step for step in steps if step.field not in {"setSecret", "secret"}]
+    assert [
+        s for s in plain if any("plaintext of" in str(v) for v in s.arguments.values() if isinstance(v, str | list))
+    ] == []
+    mounted = [step for step in steps if step.field == "withMountedSecret"]
+    assert {step.arguments["path"] for step in mounted} == {"/run/registry/config.json"}
+
+
+def test_a_rerun_takes_the_digests_that_stand_and_builds_nothing(engine: Engine) -> None:
+    registry = FakeTags({f"{repository(service)}:{SHA}": OLD for service in SERVICES})
+    execution = registry.execution()
+    file = engine.call("publish", WANTED, execution=execution)
+    assert [image["digest"] for image in json.loads(file.parent.arguments["contents"])] == [OLD] * 3
+    assert execution.published == []
+    assert [c for c in execution.commands for step in c.unfold() if step.field == "dockerBuild"] == []
+    assert registry.given == [f"{repository(service)}:v1.2.3" for service in SERVICES]
+
+
+def test_a_rerun_completes_what_is_missing(engine: Engine) -> None:
+    done = {f"{repository('control-plane')}:{tag}": OLD for tag in (SHA, "v1.2.3")}
+    registry = FakeTags(done)
+    execution = registry.execution()
+    engine.call("publish", WANTED, execution=execution)
+    assert [address for address, _i, _d in execution.published] == [f"{repository(s)}:{SHA}" for s in SERVICES[1:]]
+    assert registry.given == [f"{repository(service)}:v1.2.3" for service in SERVICES[1:]]
+
+
+def test_a_version_of_another_commit_is_refused_before_anything_is_pushed(engine: Engine) -> None:
+    registry = FakeTags({f"{repository('scheduler')}:v1.2.3": OLD})
+    execution = registry.execution()
+    with pytest.raises(CallFailed, match=r"v1\.2\.3 is published already, and not from commit .*dispatchd-scheduler\."):
+        engine.call("publish", WANTED, execution=execution)
+    assert execution.published == []
+    assert registry.given == []
+
+
+def test_a_registry_that_refuses_is_no_registry_without_the_image(engine: Engine) -> None:
+    execution = FakeTags(broken=REFUSED).execution()
+    with pytest.raises(CallFailed, match=r"the registry refuses .* check --username and --token"):
+        engine.call("publish", WANTED, execution=execution)
+    assert execution.published == []
+
+
+def test_a_registry_that_does_not_answer_is_not_taken_for_an_empty_one(engine: Engine) -> None:
+    execution = FakeTags(broken='Error: Get "https://ghcr.io/v2/": dial tcp: connect: connection refused').execution()
+    with pytest.raises(CallFailed, match=r"the registry gave no answer for .* connection refused"):
+        engine.call("publish", WANTED, execution=execution)
+    assert execution.published == []
+
+
+@pytest.mark.parametrize(
+    "fails", [["--version"], ["trivy", "image"], ["python", "-m", "perf.one_job"]], ids=["smoke", "scan", "job"]
+)
+def test_nothing_is_pushed_when_an_image_does_not_pass(engine: Engine, fails: list[str]) -> None:
+    registry = FakeTags()
+    execution = registry.execution(lambda argv: Outcome(1, stderr="no") if argv[: len(fails)] == fails else Outcome())
+    with pytest.raises(CallFailed, match="failed"):
+        engine.call("publish", WANTED, execution=execution)
+    assert execution.published == []
+    assert registry.given == []
+
+
+@pytest.mark.parametrize(("user", "entrypoint"), [("", ["dispatchd"]), ("0", ["dispatchd"]), ("65532", ["sh", "-c"])])
+def test_an_image_that_runs_as_root_or_through_a_shell_does_not_pass(
+    engine: Engine, user: str, entrypoint: list[str]
+) -> None:
+    with pytest.raises(CallFailed, match=r"the image of control-plane (runs as|starts)"):
+        engine.call("images", execution=Execution(user=user, entrypoint=entrypoint))
+
+
+@pytest.mark.parametrize(("argument", "value"), [("tag", "latest"), ("tag", "sha-1234567"), ("registry", "ghcr.io")])
+def test_what_is_no_release_is_refused_at_once(engine: Engine, argument: str, value: str) -> None:
+    execution = FakeTags().execution()
+    with pytest.raises(CallFailed, match=f"--{argument} '{value}' .* write one such as"):
+        engine.call("publish", WANTED | {argument: value}, execution=execution)
+    assert execution.commands == []
+
+
+def test_a_promotion_changes_gitops_and_nothing_else(engine: Engine) -> None:
+    images = Recipe("File", "file", {"path": "images.json"}, Recipe("Directory", "directory", {}))
+    execution = Execution()
+    change = engine.call("promote", {"env": "staging", "images": images}, execution=execution)
+    assert change.type == "Changeset"
+    assert ["infra", "promote-image", "--env", "staging", "--images", "/images.json"] in execution.argvs()
+    *_rest, taken, changes = change.chain()
+    assert (taken.field, taken.arguments["path"], changes.field) == ("withDirectory", "gitops", "changes")
+
+
+def test_an_unknown_environment_is_answered_with_the_choices(engine: Engine) -> None:
+    images = Recipe("File", "file", {"path": "images.json"}, Recipe("Directory", "directory", {}))
+    with pytest.raises(CallFailed, match="no environment 'prod'; the environments are: dev, staging, prod-region-a, "):
+        engine.call("promote", {"env": "prod", "images": images})
+
+
+def test_integration_takes_the_servers_that_are_named(engine: Engine) -> None:
+    execution = Execution()
+    engine.call("integration", {"postgres": "15", "redis": "6.2"}, execution=execution)
+    used = {s.arguments["address"].split("@")[0] for r in execution.touched for s in r.unfold() if s.field == "from"}
+    assert {"postgres:15-alpine", "redis:6.2-alpine"} <= used
+    assert ["python", "-m", "dispatchd.demo"] in execution.argvs()
+
+
+def test_an_unknown_version_of_a_server_is_answered_with_the_choices(engine: Engine) -> None:
+    with pytest.raises(CallFailed, match="no PostgreSQL '12' here; the versions are: 15, 18"):
+        engine.call("integration", {"postgres": "12"})

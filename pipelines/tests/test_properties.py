@@ -1,0 +1,165 @@
+"""What holds of everything that the module makes an engine do, whichever function is called."""
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+import tree
+from dispatchd_pipelines import pins
+from dispatchd_pipelines.admitted import ADMITTED, IGNORE
+from dispatchd_pipelines.checks import RUN
+from dispatchd_pipelines.parts import Part, steps_of, why_not_run
+from dispatchd_pipelines.steps import STEPS
+from session.engine import CallFailed, Engine, declared
+from session.execution import Execution, Outcome
+from session.recipe import Recipe
+from test_images_and_releases import WANTED, FakeTags
+
+NEVER_CACHED = ("publish", "promote", "scan", "integration", "images", "ci", "evidence")
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """Everything that one call made an engine do."""
+
+    execution: Execution
+
+    def steps(self) -> Iterator[Recipe]:
+        for recipe in self.execution.touched:
+            yield from recipe.unfold()
+
+    def runs_of(self) -> set[str]:
+        return {
+            s.arguments["value"] for s in self.steps() if s.field == "withEnvVariable" and s.arguments["name"] == RUN
+        }
+
+
+@pytest.fixture(scope="module")
+def ci(engine: Engine) -> Seen:
+    execution = Execution()
+    engine.call("ci", {"all_faults": True}, execution=execution)
+    return Seen(execution)
+
+
+@pytest.fixture(scope="module")
+def publish(engine: Engine) -> Seen:
+    execution = FakeTags().execution()
+    engine.call("publish", WANTED, execution=execution)
+    return Seen(execution)
+
+
+def test_every_image_is_one_of_the_table_and_pinned_by_its_digest(ci: Seen, publish: Seen) -> None:
+    table = {value for name, value in vars(pins).items() if name.isupper() and "@" in str(value)}
+    assert len(table) == 7
+    assert [image for image in table if not re.fullmatch(r"[a-z./-]+:[\w.-]+@sha256:[0-9a-f]{64}", image)] == []
+    used = {s.arguments["address"] for seen in (ci, publish) for s in seen.steps() if s.field == "from"}
+    assert used <= table
+    assert {pins.PYTHON, pins.POSTGRES_18, pins.REDIS_8, pins.TRIVY, pins.GO} <= used
+
+
+def test_every_pinned_image_and_tool_is_in_the_documented_table() -> None:
+    documented = (tree.ROOT / "docs" / "versions.md").read_text("utf-8")
+    for name, value in vars(pins).items():
+        if name.isupper():
+            what = value.split("@sha256:")[1][:8] if "@" in value else value
+            assert what in documented, f"{name} is not in docs/versions.md"
+
+
+def test_uv_is_the_one_that_make_uses() -> None:
+    makefile = (tree.ROOT / "Makefile").read_text("utf-8")
+    assert f"UV_VERSION := {pins.UV}\n" in makefile
+
+
+def test_every_cache_has_a_name_of_this_project(ci: Seen, publish: Seen) -> None:
+    keys = {s.arguments["key"] for seen in (ci, publish) for s in seen.steps() if s.field == "cacheVolume"}
+    assert "dispatchd-uv" in keys
+    assert [key for key in keys if not key.startswith("dispatchd-")] == []
+
+
+def test_ci_runs_every_step_that_needs_nothing_an_engine_lacks(ci: Seen) -> None:
+    ran = [tuple(argv) for argv in ci.execution.argvs()]
+    expected = [s for s in STEPS if not why_not_run(s) and s in steps_of(*Part, all_faults=True)]
+    assert [step.name for step in expected if step.argv not in ran] == []
+    assert {step.name for step in STEPS} - {step.name for step in expected} == {
+        "singles",  # part of singles-all
+        "cluster-tier",
+        "gitops-tier",
+    }
+
+
+def test_ci_publishes_nothing_and_sees_no_secret(ci: Seen) -> None:
+    assert ci.execution.published == []
+    fields = {step.field for step in ci.steps()}
+    assert not fields & {"publish", "export", "exportImage", "setSecret", "secret", "withRegistryAuth"}
+    assert [argv for argv in ci.execution.argvs() if argv[0] == "crane"] == []
+
+
+def test_ci_fails_when_any_part_of_it_does_and_names_each(engine: Engine) -> None:
+    """A step of every part, a scan with Trivy, and the smoke of an image; all else passes."""
+    last_of_each_part = {part: each for part in Part for each in steps_of(part) if not why_not_run(each)}
+    argvs = [each.argv for each in last_of_each_part.values()]
+    execution = Execution(
+        lambda given: Outcome(4) if tuple(given) in argvs or given[:2] == ["trivy", "fs"] else Outcome(), user="0"
+    )
+    with pytest.raises(CallFailed) as failure:
+        engine.call("ci", execution=execution)
+    report = str(failure.value)
+    named = [each.name for part, each in last_of_each_part.items() if part is not Part.INTEGRATION]
+    for name in (*named, "integration with PostgreSQL 18 and Redis 8", "scan of the files with Trivy"):
+        assert re.search(rf"^failed .* {name}: exit code 4$", report, re.M), name
+    assert re.search("^failed .* smoke of scheduler: the image of scheduler runs as '0', and has to", report, re.M)
+    assert re.search(rf"^steps: \d+ passed, {len(argvs) + 4} failed, 2 not run$", report, re.M)
+
+
+@pytest.mark.parametrize("name", NEVER_CACHED)
+def test_what_depends_on_the_world_is_never_answered_from_the_cache(engine: Engine, name: str) -> None:
+    policies = [s.arguments["policy"] for s in declared(engine.module)[name].chain() if s.field == "withCachePolicy"]
+    assert policies == ["Never"]
+
+
+def test_commands_that_look_at_the_world_run_anew_each_time(engine: Engine, publish: Seen) -> None:
+    again = FakeTags().execution()
+    engine.call("publish", WANTED, execution=again)
+    assert publish.runs_of()
+    assert not publish.runs_of() & Seen(again).runs_of()
+    asked = [command for command in again.commands if command.arguments["args"][0] in {"crane", "trivy"}]
+    assert asked
+    for command in asked:
+        assert [s for s in command.chain() if s.field == "withEnvVariable" and s.arguments["name"] == RUN]
+
+
+def admitted(path: Path) -> bool:
+    """Whether an engine gets this file, by the rules of `.dockerignore`: the last pattern that matches counts."""
+    ignored = False
+    for pattern in IGNORE:
+        places = [str(path), *(str(parent) for parent in path.parents if str(parent) != ".")]
+        if any(re.fullmatch(_expression(pattern.removeprefix("!")), place) for place in places):
+            ignored = not pattern.startswith("!")
+    return not ignored
+
+
+def _expression(pattern: str) -> str:
+    parts = {"**/": "(?:.*/)?", "**": ".*", "*": "[^/]*"}
+    return "".join(parts.get(part, re.escape(part)) for part in re.split(r"(\*\*/|\*\*|\*)", pattern))
+
+
+def test_the_engine_gets_every_file_of_the_repository_and_no_other() -> None:
+    """All tracked files are read by some step."""
+    assert [str(file) for file in tree.files() if not admitted(file)] == []
+    others = (
+        ".venv/bin/python",
+        "infra/.venv/x",
+        "app/dispatchd/__pycache__/a.pyc",
+        "pipelines/sdk/x",
+        ".env",
+        "key.pem",
+    )
+    assert [path for path in others if admitted(Path(path))] == []
+
+
+def test_the_allow_list_names_nothing_that_is_not_there_or_to_come() -> None:
+    top = {file.parts[0] for file in tree.files()}
+    assert set(ADMITTED) - top <= {"Dockerfile", ".dockerignore", "compose.yaml", "CONTRIBUTING.md", "release"}
