@@ -2,10 +2,15 @@
 
 import os
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import pytest
 
 from session.server import TOKEN, SessionServer
+
+if TYPE_CHECKING:
+    from releases import Released
+    from session.engine import Engine
 
 os.environ |= {"DAGGER_MODULE": "dispatchd", "DAGGER_MAIN_OBJECT": "Dispatchd"}
 
@@ -20,7 +25,15 @@ def session_server() -> Iterator[SessionServer]:
 
 
 @pytest.fixture(scope="session")
-def engine(session_server: SessionServer) -> object:
+def engine(session_server: SessionServer) -> "Engine":
     from session.engine import Engine
 
     return Engine(session_server)
+
+
+@pytest.fixture(scope="session")
+def released(engine: "Engine") -> "Released":
+    """A release to an empty registry, published once for all tests that look at it."""
+    from releases import release
+
+    return release(engine)

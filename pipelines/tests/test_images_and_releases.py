@@ -1,57 +1,17 @@
 """Images, scans and releases: what reaches a registry, when, and what stops it."""
 
 import json
-from collections.abc import Callable, Mapping
+import re
 from typing import Any
 
 import pytest
 
+import tree
+from dispatchd_pipelines import pins
+from releases import CREATED, OLD, REFUSED, SERVICES, SHA, WANTED, FakeTags, Released, repository
 from session.engine import CallFailed, Engine
 from session.execution import COMMIT, Execution, Outcome
 from session.recipe import Recipe
-
-REGISTRY = "ghcr.io/owner"
-SHA = f"sha-{COMMIT[:7]}"
-TOKEN = Recipe("Secret", "secret", {"uri": "env:GITHUB_TOKEN"})
-WANTED = {"registry": REGISTRY, "username": "robot", "tag": "v1.2.3", "token": TOKEN}
-SERVICES = ("control-plane", "scheduler", "worker-gateway")
-OLD = "sha256:" + "0" * 64
-NOT_FOUND = "Error: GET https://ghcr.io/v2/owner/x/manifests/y: MANIFEST_UNKNOWN: manifest unknown"
-REFUSED = "Error: GET https://ghcr.io/v2/owner/x/manifests/y: DENIED: requested access to the resource is denied"
-
-
-class FakeTags:
-    """What the tags of a registry stand for, as far as crane tells of it, and what it was asked to change."""
-
-    def __init__(self, tags: Mapping[str, str] | None = None, *, broken: str = "") -> None:
-        self.tags = dict(tags or {})
-        self.given: list[str] = []
-        self.broken = broken
-        self._execution: Execution | None = None
-
-    def execution(self, outcome: Callable[[list[str]], Outcome] = lambda _argv: Outcome()) -> Execution:
-        def answer(argv: list[str]) -> Outcome:
-            return self._crane(argv[1:]) if argv[0] == "crane" else outcome(argv)
-
-        self._execution = Execution(lambda argv: Outcome(stdout="1790000000\n") if argv[0] == "git" else answer(argv))
-        return self._execution
-
-    def _crane(self, argv: list[str]) -> Outcome:
-        if self.broken:
-            return Outcome(1, stderr=f"HEAD request failed, falling back on GET\n{self.broken}\n")
-        if argv[0] == "tag":
-            repository, digest = argv[1].split("@")
-            self.tags[f"{repository}:{argv[2]}"] = digest
-            self.given.append(f"{repository}:{argv[2]}")
-            return Outcome()
-        assert self._execution is not None
-        pushed = {address: digest for address, _image, digest in self._execution.published}
-        found = (self.tags | pushed).get(argv[1])
-        return Outcome(stdout=f"{found}\n") if found else Outcome(1, stderr=NOT_FOUND)
-
-
-def repository(service: str) -> str:
-    return f"{REGISTRY}/dispatchd-{service}"
 
 
 def platforms(recipe: Recipe) -> list[Any]:
@@ -66,9 +26,15 @@ def build_arguments(recipe: Recipe) -> dict[str, str]:
 def test_an_image_is_what_the_dockerfile_makes_of_the_source(engine: Engine) -> None:
     for service in SERVICES:
         image = engine.call("image", {"service": service})
-        assert build_arguments(image) == {"SERVICE": service}
+        assert build_arguments(image) == {"BASE": pins.PYTHON, "SERVICE": service}
         assert image.chain()[-1].field == "dockerBuild"
         assert image.chain()[0].field == "host"
+
+
+def test_every_argument_of_a_build_is_one_that_the_dockerfile_takes(released: Released) -> None:
+    taken = re.findall(r"^ARG (\w+)", (tree.ROOT / "Dockerfile").read_text("utf-8"), re.M)
+    execution = released.execution
+    assert set(build_arguments(execution.published[0][1][0])) - set(taken) == set()
 
 
 def test_an_unknown_service_is_answered_with_the_choices(engine: Engine) -> None:
@@ -76,20 +42,8 @@ def test_an_unknown_service_is_answered_with_the_choices(engine: Engine) -> None
         engine.call("image", {"service": "gateway"})
 
 
-@pytest.fixture(scope="module")
-def released(engine: Engine) -> tuple[FakeTags, Execution, list[dict[str, Any]]]:
-    """A release to an empty registry: the registry, what the engine did, and images.json."""
-    registry = FakeTags()
-    execution = registry.execution()
-    file = engine.call("publish", WANTED, execution=execution)
-    return registry, execution, json.loads(file.parent.arguments["contents"])
-
-
-Released = tuple[FakeTags, Execution, list[dict[str, Any]]]
-
-
 def test_a_release_pushes_all_images_and_then_gives_them_the_version(released: Released) -> None:
-    registry, execution, images = released
+    registry, execution, images = released.registry, released.execution, released.images
     assert [image["service"] for image in images] == list(SERVICES)
     assert [address for address, _i, _d in execution.published] == [f"{repository(s)}:{SHA}" for s in SERVICES]
     assert registry.given == [f"{repository(service)}:v1.2.3" for service in SERVICES]
@@ -99,7 +53,7 @@ def test_a_release_pushes_all_images_and_then_gives_them_the_version(released: R
 
 
 def test_exactly_what_is_pushed_was_smoked_and_scanned_on_every_platform(released: Released) -> None:
-    _registry, execution, _images = released
+    execution = released.execution
     scanned = [s.parent for c in execution.commands for s in c.unfold() if s.field == "asTarball"]
     smoked = [c.parent for c in execution.commands if c.arguments["args"] == ["--version"]]
     for _address, variants, _digest in execution.published:
@@ -109,8 +63,8 @@ def test_exactly_what_is_pushed_was_smoked_and_scanned_on_every_platform(release
 
 def test_a_release_is_made_of_the_commit_and_says_of_which(released: Released) -> None:
     """And not of the working tree."""
-    _registry, execution, _images = released
-    said = {"VERSION": "1.2.3", "REVISION": COMMIT, "SOURCE_DATE_EPOCH": "1790000000"}
+    execution = released.execution
+    said = {"VERSION": "1.2.3", "REVISION": COMMIT, "SOURCE_DATE_EPOCH": "1790000000", "CREATED": CREATED}
     for _address, variants, _digest in execution.published:
         for variant in variants:
             assert [step.field for step in variant.chain()][-2:] == ["tree", "dockerBuild"]
@@ -118,7 +72,7 @@ def test_a_release_is_made_of_the_commit_and_says_of_which(released: Released) -
 
 
 def test_the_token_is_never_part_of_a_command_or_a_variable(released: Released) -> None:
-    _registry, execution, _images = released
+    execution = released.execution
     steps = [step for recipe in execution.touched for step in recipe.unfold()]
     plain = [step for step in steps if step.field not in {"setSecret", "secret"}]
     assert [
@@ -225,3 +179,20 @@ def test_integration_takes_the_servers_that_are_named(engine: Engine) -> None:
 def test_an_unknown_version_of_a_server_is_answered_with_the_choices(engine: Engine) -> None:
     with pytest.raises(CallFailed, match="no PostgreSQL '12' here; the versions are: 15, 18"):
         engine.call("integration", {"postgres": "12"})
+
+
+def test_a_drill_gives_its_report(engine: Engine) -> None:
+    execution = Execution()
+    report = engine.call("drill", {"name": "kill_gateway"}, execution=execution)
+    assert (report.field, report.arguments["path"]) == ("file", "/drill.json")
+    assert ["python", "-m", "perf.drills", "--name", "kill_gateway", "--json", "/drill.json"] in execution.argvs()
+
+
+def test_a_drill_that_is_none_fails_with_what_its_command_says(engine: Engine) -> None:
+    said = "Error: Invalid value for '--name': 'nap' is not one of 'empty_redis', 'kill_gateway'."
+    with pytest.raises(CallFailed, match=r"drill nap: exit code 2\n.*is not one of 'empty_redis', 'kill_gateway'"):
+        engine.call("drill", {"name": "nap"}, execution=Execution(lambda argv: outcome_of(argv, said)))
+
+
+def outcome_of(argv: list[str], said: str) -> Outcome:
+    return Outcome(2, stderr=said) if "perf.drills" in argv else Outcome()

@@ -13,12 +13,12 @@ from dispatchd_pipelines.admitted import ADMITTED, IGNORE
 from dispatchd_pipelines.checks import RUN
 from dispatchd_pipelines.parts import Part, steps_of, why_not_run
 from dispatchd_pipelines.steps import STEPS
+from releases import OLD, SERVICES, SHA, WANTED, FakeTags, Released, repository
 from session.engine import CallFailed, Engine, declared
 from session.execution import Execution, Outcome
 from session.recipe import Recipe
-from test_images_and_releases import WANTED, FakeTags
 
-NEVER_CACHED = ("publish", "promote", "scan", "integration", "images", "ci", "evidence")
+NEVER_CACHED = ("drill", "publish", "promote", "scan", "integration", "images", "ci", "evidence")
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,10 +45,8 @@ def ci(engine: Engine) -> Seen:
 
 
 @pytest.fixture(scope="module")
-def publish(engine: Engine) -> Seen:
-    execution = FakeTags().execution()
-    engine.call("publish", WANTED, execution=execution)
-    return Seen(execution)
+def publish(released: Released) -> Seen:
+    return Seen(released.execution)
 
 
 def test_every_image_is_one_of_the_table_and_pinned_by_its_digest(ci: Seen, publish: Seen) -> None:
@@ -87,6 +85,7 @@ def test_ci_runs_every_step_that_needs_nothing_an_engine_lacks(ci: Seen) -> None
         "singles",  # part of singles-all
         "cluster-tier",
         "gitops-tier",
+        "image-check",
     }
 
 
@@ -111,7 +110,7 @@ def test_ci_fails_when_any_part_of_it_does_and_names_each(engine: Engine) -> Non
     for name in (*named, "integration with PostgreSQL 18 and Redis 8", "scan of the files with Trivy"):
         assert re.search(rf"^failed .* {name}: exit code 4$", report, re.M), name
     assert re.search("^failed .* smoke of scheduler: the image of scheduler runs as '0', and has to", report, re.M)
-    assert re.search(rf"^steps: \d+ passed, {len(argvs) + 4} failed, 2 not run$", report, re.M)
+    assert re.search(rf"^steps: \d+ passed, {len(argvs) + 4} failed, 3 not run$", report, re.M)
 
 
 @pytest.mark.parametrize("name", NEVER_CACHED)
@@ -121,11 +120,11 @@ def test_what_depends_on_the_world_is_never_answered_from_the_cache(engine: Engi
 
 
 def test_commands_that_look_at_the_world_run_anew_each_time(engine: Engine, publish: Seen) -> None:
-    again = FakeTags().execution()
+    again = FakeTags({f"{repository(service)}:{SHA}": OLD for service in SERVICES}).execution()
     engine.call("publish", WANTED, execution=again)
     assert publish.runs_of()
     assert not publish.runs_of() & Seen(again).runs_of()
-    asked = [command for command in again.commands if command.arguments["args"][0] in {"crane", "trivy"}]
+    asked = [command for command in publish.execution.commands if command.arguments["args"][0] in {"crane", "trivy"}]
     assert asked
     for command in asked:
         assert [s for s in command.chain() if s.field == "withEnvVariable" and s.arguments["name"] == RUN]
@@ -162,4 +161,8 @@ def test_the_engine_gets_every_file_of_the_repository_and_no_other() -> None:
 
 def test_the_allow_list_names_nothing_that_is_not_there_or_to_come() -> None:
     top = {file.parts[0] for file in tree.files()}
-    assert set(ADMITTED) - top <= {"Dockerfile", ".dockerignore", "compose.yaml", "CONTRIBUTING.md", "release"}
+    assert set(ADMITTED) - top <= {"compose.yaml"}
+
+
+def test_the_images_have_the_base_that_the_dockerfile_names() -> None:
+    assert f"ARG BASE={pins.PYTHON}\n" in (tree.ROOT / "Dockerfile").read_text("utf-8")

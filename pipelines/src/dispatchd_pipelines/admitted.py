@@ -26,7 +26,6 @@ ADMITTED = (
     "pipelines",
     "proto",
     "pyproject.toml",
-    "release",
     "tests",
     "uv.lock",
 )

@@ -22,7 +22,7 @@ def fresh(container: dagger.Container) -> dagger.Container:
 def prepared(environments: Environments, step: Step, git: dagger.GitRef | None = None) -> dagger.Container:
     """The container before the command of a step, with the history if the step reads that."""
     container = environments.prepared(step)
-    if getattr(step, "history", False):
+    if step.history:
         assert git is not None, f"{step.name} needs the history"
         container = container.with_directory(f"{SOURCE}/.git", git.tree(depth=0, include_tags=True).directory(".git"))
     return fresh(container) if step.needs is Needs.NETWORK_DATABASE else container

@@ -20,9 +20,9 @@ ONE_JOB = Step(
 """Takes one job through all three roles, wherever they run. Natively `perf/one_job.py` is tested by itself."""
 
 
-def images_of(source: dagger.Directory) -> dict[Service, dagger.Container]:
+def images_of(environments: Environments) -> dict[Service, dagger.Container]:
     """The three images for the engine's own platform."""
-    return {service: build(source, service) for service in Service}
+    return {service: build(environments.source, environments.pins.python, service) for service in Service}
 
 
 async def integrate(environments: Environments, postgres: str, redis: str) -> None:

@@ -19,6 +19,7 @@ class Environments:
         self.pins = pins
         self.source = source
         self._of: dict[ImageRole, dagger.Container] = {}
+        self.python = python(pins)
 
     def prepared(self, step: Step) -> dagger.Container:
         """The container before the command of a step. It holds what the step says it reads, so that nothing else makes
@@ -60,7 +61,7 @@ class Environments:
                 assert_never(role)
 
     def _with(self, *files: str) -> dagger.Container:
-        return python(self.pins).with_directory(SOURCE, self.source.filter(include=list(files)))
+        return self.python.with_directory(SOURCE, self.source.filter(include=list(files)))
 
 
 def python(pins: Pins) -> dagger.Container:

@@ -21,7 +21,7 @@ async def ci(environments: Environments, git: dagger.GitRef, at_once: int, *, al
     steps = steps_of(*_CHECKED, all_faults=all_faults)
     jobs = [
         *(checks.job(environments, step) for step in steps if not why_not_run(step)),
-        *image_jobs(environments, images_of(environments.source)),
+        *image_jobs(environments, images_of(environments)),
         *scan_jobs(environments, git, with_images=False),
         integration_job(environments, "18", "8"),
     ]
@@ -39,7 +39,7 @@ def scan_jobs(environments: Environments, git: dagger.GitRef, *, with_images: bo
     jobs = [checks.job(environments, step, git) for step in steps_of(Part.SCAN)]
     jobs.append(Job("scan of the files with Trivy", partial(scan.files, environments.pins, environments.source)))
     if with_images:
-        for service, image in images_of(environments.source).items():
+        for service, image in images_of(environments).items():
             jobs.append(Job(f"scan of {service}", partial(scan.image, environments.pins, image)))
     return jobs
 
@@ -53,6 +53,6 @@ async def collect(environments: Environments, git: dagger.GitRef, at_once: int) 
             top = output.split("/")[0]
             folder = folder.with_directory(top, container.directory(top), include=[output.removeprefix(f"{top}/")])
     for service in Service:
-        listed = scan.sbom(environments.pins, images_of(environments.source)[service])
+        listed = scan.sbom(environments.pins, images_of(environments)[service])
         folder = folder.with_file(f"sbom/{service}.cdx.json", listed)
     return folder

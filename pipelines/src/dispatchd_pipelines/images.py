@@ -1,6 +1,7 @@
 """The three images, as the Dockerfile defines them, and what has to hold of each before it is used."""
 
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from enum import StrEnum
 
 import dagger
@@ -47,14 +48,20 @@ class BadImage(CheckFailed):
 
 
 def build(
-    source: dagger.Directory, service: Service, *, platform: str | None = None, origin: Origin | None = None
+    source: dagger.Directory,
+    base: str,
+    service: Service,
+    *,
+    platform: str | None = None,
+    origin: Origin | None = None,
 ) -> dagger.Container:
-    """The image of a role, for the engine's own platform unless another one is named."""
-    arguments = {"SERVICE": str(service)}
+    """The image of a role on this base, for the engine's own platform unless another one is named."""
+    arguments = {"BASE": base, "SERVICE": str(service)}
     if origin is not None:
         arguments |= {
             "VERSION": origin.version,
             "REVISION": origin.commit,
+            "CREATED": datetime.fromtimestamp(int(origin.committed_s), UTC).isoformat(),
             "SOURCE_DATE_EPOCH": origin.committed_s,
         }
     return source.docker_build(

@@ -9,7 +9,7 @@ from typing import Annotated, TypeVar
 import dagger
 from dagger import DefaultPath, Doc, Ignore, check, dag, function, object_type
 
-from dispatchd_pipelines import checks, distributed, evidence, fan_out, images, pins, promotion, release, scan
+from dispatchd_pipelines import checks, distributed, drills, evidence, fan_out, images, pins, promotion, release, scan
 from dispatchd_pipelines.admitted import IGNORE
 from dispatchd_pipelines.environments import Environments
 from dispatchd_pipelines.parts import Part, steps_of
@@ -41,7 +41,7 @@ class Dispatchd:
         Doc("The history: for the scan for secrets, and for the commit that a release is made of."),
     ]
     at_once: Annotated[int, Doc("How many checks run at the same time.")] = 4
-    python_image: Annotated[str, Doc("Python, in which most checks run.")] = pins.PYTHON
+    python_image: Annotated[str, Doc("Python, for most checks, and as the base of the images.")] = pins.PYTHON
     go_image: Annotated[str, Doc("Go, which builds the registry tool.")] = pins.GO
     trivy_image: Annotated[str, Doc("Trivy, which scans files and images.")] = pins.TRIVY
     postgres_15_image: Annotated[str, Doc("The oldest PostgreSQL that is supported.")] = pins.POSTGRES_15
@@ -110,12 +110,12 @@ class Dispatchd:
         self, service: Annotated[str, Doc("The role: control-plane, scheduler or worker-gateway.")]
     ) -> dagger.Container:
         """Build the image of a role."""
-        return images.build(self.source, images.named(service))
+        return images.build(self.source, self.python_image, images.named(service))
 
     @never_cached
     async def images(self) -> str:
         """Build all three images, look at each, and take a job through all of them."""
-        built = distributed.images_of(self.source)
+        built = distributed.images_of(self._environments)
         return await fan_out.run(release.smoke_jobs(self._environments, built), self.at_once)
 
     @never_cached
@@ -128,7 +128,15 @@ class Dispatchd:
         self, service: Annotated[str, Doc("The role: control-plane, scheduler or worker-gateway.")]
     ) -> dagger.File:
         """List what the image of a role consists of, in CycloneDX."""
-        return scan.sbom(self._environments.pins, images.build(self.source, images.named(service)))
+        image = images.build(self.source, self.python_image, images.named(service))
+        return scan.sbom(self._environments.pins, image)
+
+    @never_cached
+    async def drill(
+        self, name: Annotated[str, Doc("The fault, such as kill_gateway; a name that is none is answered with all.")]
+    ) -> dagger.File:
+        """Make one fault on an installation under load, check every promise, and give what came of it as JSON."""
+        return await drills.drill(self._environments, name)
 
     @never_cached
     async def publish(

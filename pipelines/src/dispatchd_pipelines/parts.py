@@ -52,7 +52,9 @@ def why_not_run(step: Step) -> str:
     match step.needs:
         case Needs.NOTHING | Needs.NETWORK_DATABASE | Needs.SERVICES:
             return ""
-        case Needs.ENGINE | Needs.DAEMON | Needs.PULUMI | Needs.API_SERVER:
+        case Needs.DAEMON:
+            return f"needs {step.needs}; the module builds and tries the images itself"
+        case Needs.ENGINE | Needs.PULUMI | Needs.API_SERVER:
             return f"needs {step.needs}"
         case _:
             assert_never(step.needs)

@@ -16,7 +16,7 @@ import dagger
 
 from dispatchd_pipelines import fan_out, images, scan
 from dispatchd_pipelines.distributed import take_one_job
-from dispatchd_pipelines.environments import Environments, python
+from dispatchd_pipelines.environments import Environments
 from dispatchd_pipelines.fan_out import Job
 from dispatchd_pipelines.images import Origin, Service
 from dispatchd_pipelines.registry import AnotherDigest, Registry, log_in
@@ -132,10 +132,12 @@ async def _built(
     environments: Environments, git: dagger.GitRef, release: Release, at_once: int
 ) -> dict[str, dict[Service, dagger.Container]]:
     """All images of the commit itself, for every platform, when each one has passed. Raises ChecksFailed."""
-    source = git.tree(discard_git_dir=True)
+    source, base = git.tree(discard_git_dir=True), environments.pins.python
     origin = Origin(release.tag.removeprefix("v"), release.commit, await committed_s(environments, git))
     built = {
-        platform: {service: images.build(source, service, platform=platform, origin=origin) for service in Service}
+        platform: {
+            service: images.build(source, base, service, platform=platform, origin=origin) for service in Service
+        }
         for platform in PLATFORMS
     }
     jobs: list[Job] = []
@@ -163,5 +165,5 @@ def smoke_jobs(environments: Environments, built: Mapping[Service, dagger.Contai
 
 async def committed_s(environments: Environments, git: dagger.GitRef) -> str:
     """When the commit was made, in seconds since 1970."""
-    clone = python(environments.pins).with_directory("/clone", git.tree()).with_workdir("/clone")
+    clone = environments.python.with_directory("/clone", git.tree()).with_workdir("/clone")
     return (await clone.with_exec(["git", "log", "-1", "--format=%ct"]).stdout()).strip()
