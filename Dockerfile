@@ -73,5 +73,4 @@ HEALTHCHECK --interval=10s --timeout=5s --start-period=30s \
     CMD ["python", "-c", "import os, urllib.request as http; http.urlopen(f'http://127.0.0.1:{os.environ[\"METRICS_PORT\"]}/readyz', timeout=4)"]
 CMD ["worker-gateway"]
 
-# hadolint ignore=DL3006
 FROM ${SERVICE}

@@ -18,8 +18,8 @@ CHECKS := types infra-types infra-types-gitops infra-types-clusters k8s-validate
 SINGLES := $(if $(filter all,$(FAULTS)),singles-all,singles)
 # Singles come after the other tests and alone, because they measure how soon an installation recovers.
 SUITES := test infra-test $(SINGLES) hostile
-SCANS := scan-secrets scan-code scan-dependencies scan-go scan-licences-app scan-licences-infra \
-	scan-licences-pipelines scan-licences-scanners sbom
+SCANS := scan-secrets scan-code scan-dockerfile scan-workflows scan-dependencies scan-go \
+	scan-licences-app scan-licences-infra scan-licences-pipelines scan-licences-scanners sbom
 unexport VIRTUAL_ENV UV_PYTHON UV_PROJECT_ENVIRONMENT PYTHONPATH PYTHONHOME
 
 .DEFAULT_GOAL := help

@@ -173,6 +173,8 @@ STEPS: tuple[Step, ...] = (
         for name, inputs, needs in (
             ("secrets", _EVERYTHING, Needs.NOTHING),
             ("code", ("app/**", "infra/**", "perf/**", "pipelines/**", "proto/**"), Needs.NOTHING),
+            ("dockerfile", ("Dockerfile",), Needs.NOTHING),
+            ("workflows", (".github/**", "pipelines/scanners/**"), Needs.NOTHING),
             ("dependencies", _LOCKS, Needs.NETWORK_DATABASE),
             ("go", ("infra/tools/**", "pipelines/scanners/**"), Needs.NETWORK_DATABASE),
         )

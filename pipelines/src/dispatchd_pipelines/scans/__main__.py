@@ -46,7 +46,7 @@ def main(arguments: Sequence[str], root: Path, today: date) -> int:
         return 1
     report = root / REPORTS / f"{arguments[-1]}.sarif"
     report.parent.mkdir(parents=True, exist_ok=True)
-    report.write_text(sarif.write(name, findings, exceptions.reasons), "utf-8")
+    report.write_text(sarif.write(arguments[-1], findings, exceptions.reasons), "utf-8")
     return judge(name, findings, exceptions)
 
 
