@@ -36,13 +36,16 @@ TAKES_LONG = {
     "infra-types": "as long",
     "infra-types-gitops": "as long",
     "infra-types-clusters": "as long",
-    "k8s-validate": "as long",
+    "pipelines-types": "as the others",
+    "k8s-validate": "20 seconds",
     "hostile": "half a minute",
     "singles": "minutes",
     "singles-all": "a quarter of an hour",
     "integration": "a minute, and needs servers",
     "build": "asks PyPI for what it builds with",
     "scanners-test": "half a minute",
+    "scan-dependencies": "asks a database in the network",
+    "scan-go": "asks a database in the network",
     "image-check": "minutes, and needs a Docker daemon",
 }
 """Left out unless asked for: `make pipelines-test`, then `pytest -m slow tests/test_isolation.py`."""

@@ -152,10 +152,10 @@ def test_a_run_with_steps_that_were_not_run_passes_if_others_did() -> None:
 
 def test_an_executable_that_is_not_there_fails_the_step_and_says_how_to_get_it(tmp_path: Path) -> None:
     step = replace(python("gone", ""), argv=("no-such-program",))
-    results, said = run(tmp_path, step, python("other", "pass"))
-    assert outcomes(results)["gone"] is Outcome.FAILED
-    setup = "make setup infra-setup pipelines-setup scanners-setup"
-    assert f"there is no `no-such-program`: `{setup}` makes the environments" in said
+    results, said = run(tmp_path, step)
+    assert results[0].outcome is Outcome.FAILED
+    assert results[0].reason.startswith("there is no `no-such-program`: `make setup infra-setup pipelines-setup ")
+    assert said[-1] == f"gone: failed: {results[0].reason}"
 
 
 def test_commands_get_the_variables_of_their_step_and_none_of_the_runners_own(
@@ -178,9 +178,11 @@ def test_an_unknown_step_is_answered_with_the_choices_and_exit_code_2(capsys: py
     assert said.startswith("native ci: no step is called nope; the steps are: types, ")
 
 
-def test_a_run_that_is_told_to_end_ends_its_commands(tmp_path: Path) -> None:
-    """Both neighbours, of which one has begun to wait forever, and no third one is begun."""
-    forever = "import os, time; from pathlib import Path; Path({name!r}).write_text(str(os.getpid())); time.sleep(600)"
+@pytest.mark.parametrize(("begun", "never"), [("a", ""), ("ab", "c")], ids=["alone", "neighbours"])
+def test_a_run_that_is_told_to_end_ends_its_commands_and_begins_no_other(
+    tmp_path: Path, begun: str, never: str
+) -> None:
+    forever = "import os, time; from pathlib import Path; Path('{name}').write_text(str(os.getpid())); time.sleep(600)"
     script = f"""
 import signal
 from pathlib import Path
@@ -188,18 +190,19 @@ from dispatchd_pipelines import native
 from dispatchd_pipelines.machine import Machine
 from dispatchd_pipelines.steps import ImageRole, Step
 signal.signal(signal.SIGTERM, native._stop)
-steps = [Step(name, ("python", "-c", {forever!r}.format(name=name)), (), ImageRole.PIPELINES) for name in "abc"]
+names = {begun + never!r}
+steps = [Step(name, ("python", "-c", {forever!r}.format(name=name)), (), ImageRole.PIPELINES) for name in names]
 native.run(steps, Machine(Path({str(tmp_path)!r}), tools=Path({str(ROOT)!r})), native.say)
 """
     with subprocess.Popen(
         [sys.executable, "-c", script], env={**os.environ, "PYTHONPATH": str(SOURCES)}, stderr=subprocess.PIPE
     ) as runner:
-        while not all((tmp_path / name).exists() and (tmp_path / name).read_text() for name in "ab"):
+        while not all((tmp_path / name).exists() and (tmp_path / name).read_text() for name in begun):
             assert runner.poll() is None
         runner.send_signal(signal.SIGTERM)
         runner.communicate(timeout=60)
     assert runner.returncode == 128 + signal.SIGTERM
-    assert not (tmp_path / "c").exists()
-    for name in "ab":
+    assert not any((tmp_path / name).exists() for name in never)
+    for name in begun:
         with pytest.raises(ProcessLookupError):
             os.kill(int((tmp_path / name).read_text()), 0)

@@ -27,6 +27,13 @@ _SETUP = "make setup infra-setup pipelines-setup scanners-setup"
 _PROBE_SECONDS = 60
 
 
+class ExecutableMissing(Exception):
+    """There is no program of this name in the environment of a step."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"there is no `{name}`: `{_SETUP}` makes the environments")
+
+
 class Machine:
     """Executes the commands of steps in the tree at `root`, with the environments of the tree at `tools`."""
 
@@ -34,9 +41,13 @@ class Machine:
         self._root = root
         self._tools = tools or root
         self._running: set[subprocess.Popen[bytes]] = set()
+        self._stopped = False
 
     def execute(self, step: Step, *, shown: bool) -> tuple[int, str]:
-        """Runs a command to its end; returns its exit code and what it printed, which `shown` also shows at once."""
+        """Runs a command to its end; returns its exit code and what it printed, which `shown` also shows at once.
+
+        Raises ExecutableMissing.
+        """
         for output in step.outputs:
             (self._root / output).parent.mkdir(parents=True, exist_ok=True)
         try:
@@ -49,22 +60,25 @@ class Machine:
                 stderr=None if shown else subprocess.STDOUT,
             )
         except FileNotFoundError:
-            return 127, f"there is no `{step.argv[0]}`: `{_SETUP}` makes the environments"
+            raise ExecutableMissing(step.argv[0]) from None
         self._running.add(process)
-        try:
-            with process:
+        with process:
+            try:
+                if self._stopped:
+                    process.terminate()
                 assert process.stdout is not None
                 printed = _read(process.stdout, sys.stdout.buffer if shown else None)
-        except BaseException:
-            self.stop()
-            process.wait()
-            raise
-        finally:
-            self._running.discard(process)
+                process.wait()
+            except BaseException:
+                self.stop()
+                raise
+            finally:
+                self._running.discard(process)
         return process.returncode, printed.decode("utf-8", "replace")
 
     def stop(self) -> None:
-        """Tells every command that is running to end."""
+        """Tells every command to end, also one that another thread is about to begin."""
+        self._stopped = True
         for process in list(self._running):
             process.terminate()
 

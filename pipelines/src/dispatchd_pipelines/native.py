@@ -19,7 +19,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NoReturn
 
-from dispatchd_pipelines.machine import Machine
+from dispatchd_pipelines.machine import ExecutableMissing, Machine
 from dispatchd_pipelines.report import Outcome, Result, closing_line, table
 from dispatchd_pipelines.steps import STEPS, Needs, Step, UnknownStep, select
 
@@ -99,7 +99,11 @@ def _run_one(step: Step, machine: Machine, progress: Callable[[str], None], *, s
         return Result(step.name, Outcome.NOT_RUN, reason=missing)
     progress(f"{step.name}: {' '.join(step.argv)}")
     began = time.monotonic()
-    code, printed = machine.execute(step, shown=shown)
+    try:
+        code, printed = machine.execute(step, shown=shown)
+    except ExecutableMissing as missing_one:
+        progress(f"{step.name}: failed: {missing_one}")
+        return Result(step.name, Outcome.FAILED, reason=str(missing_one))
     seconds = time.monotonic() - began
     outcome = Outcome.PASSED if code == 0 else Outcome.FAILED
     reason = closing_line(printed) or (f"exit code {code}" if code else "")
