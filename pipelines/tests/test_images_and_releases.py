@@ -124,12 +124,11 @@ def test_a_registry_that_does_not_answer_is_not_taken_for_an_empty_one(engine: E
     assert execution.published == []
 
 
-@pytest.mark.parametrize(
-    "fails", [["--version"], ["trivy", "image"], ["python", "-m", "perf.one_job"]], ids=["smoke", "scan", "job"]
-)
-def test_nothing_is_pushed_when_an_image_does_not_pass(engine: Engine, fails: list[str]) -> None:
+def test_nothing_is_pushed_when_an_image_does_not_pass(engine: Engine) -> None:
     registry = FakeTags()
-    execution = registry.execution(lambda argv: Outcome(1, stderr="no") if argv[: len(fails)] == fails else Outcome())
+    execution = registry.execution(
+        lambda argv: Outcome(1, stderr="no") if argv[:2] == ["trivy", "image"] else Outcome()
+    )
     with pytest.raises(CallFailed, match="failed"):
         engine.call("publish", WANTED, execution=execution)
     assert execution.published == []
@@ -196,3 +195,24 @@ def test_a_drill_that_is_none_fails_with_what_its_command_says(engine: Engine) -
 
 def outcome_of(argv: list[str], said: str) -> Outcome:
     return Outcome(2, stderr=said) if "perf.drills" in argv else Outcome()
+
+
+def test_a_load_test_puts_its_load_on_the_three_images(engine: Engine) -> None:
+    execution = Execution()
+    summary = engine.call("load_test", {"profile": "average"}, execution=execution)
+    assert (summary.field, summary.arguments["path"]) == ("file", "/load.json")
+    [command] = [command for command in execution.commands if "perf.load" in command.arguments["args"]]
+    bindings = [step.arguments for step in command.chain() if step.field == "withServiceBinding"]
+    bound = {given["alias"]: given["service"] for given in bindings}
+    assert set(bound) == {"postgres", "redis", *SERVICES}
+    for service in SERVICES:
+        assert build_arguments(bound[service]) == {"BASE": pins.PYTHON, "SERVICE": service}
+        assert bound[service].chain()[-1].arguments == {"args": [service], "useEntrypoint": True}
+
+
+def test_a_load_test_that_misses_a_threshold_fails(engine: Engine) -> None:
+    def missed(argv: list[str]) -> Outcome:
+        return Outcome(1, stderr="  missed: failed rate==0") if "perf.load" in argv else Outcome()
+
+    with pytest.raises(CallFailed, match=r"load test smoke: exit code 1\n  missed: failed rate==0"):
+        engine.call("load_test", execution=Execution(missed))

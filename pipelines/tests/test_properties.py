@@ -18,7 +18,7 @@ from session.engine import CallFailed, Engine, declared
 from session.execution import Execution, Outcome
 from session.recipe import Recipe
 
-NEVER_CACHED = ("drill", "publish", "promote", "scan", "integration", "images", "ci", "evidence")
+NEVER_CACHED = ("drill", "load_test", "publish", "promote", "scan", "integration", "images", "ci", "evidence")
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,3 +166,18 @@ def test_the_allow_list_names_nothing_that_is_not_there_or_to_come() -> None:
 
 def test_the_images_have_the_base_that_the_dockerfile_names() -> None:
     assert f"ARG BASE={pins.PYTHON}\n" in (tree.ROOT / "Dockerfile").read_text("utf-8")
+
+
+def test_the_evidence_is_all_that_ci_found_and_what_each_image_consists_of(engine: Engine) -> None:
+    execution = Execution()
+    folder = engine.call("evidence", execution=execution)
+    steps = list(folder.chain())
+    [report] = [step.arguments for step in steps if step.field == "withNewFile"]
+    assert report["path"] == "ci.txt"
+    assert "3 not run" in report["contents"]
+    listed = {step.arguments["path"] for step in steps if step.field == "withFile"}
+    assert listed == {f"sbom/{service}.cdx.json" for service in SERVICES}
+    outputs = [output for each in steps_of(Part.BUILD, Part.SCAN) for output in each.outputs]
+    taken = [step.arguments for step in steps if step.field == "withDirectory"]
+    assert sorted(f"{each['path']}/{pattern}" for each in taken for pattern in each["include"]) == sorted(outputs)
+    assert execution.published == []

@@ -79,3 +79,22 @@ def test_the_engine_and_the_sdk_are_of_one_version() -> None:
     module = json.loads((tree.ROOT / "dagger.json").read_text("utf-8"))
     assert module["engineVersion"] == f"v{version('dagger-io')}"
     assert module["source"] == "pipelines"
+
+
+def test_the_page_tells_of_every_function(engine: Engine) -> None:
+    page = (tree.ROOT / "docs" / "pipelines.md").read_text("utf-8")
+    named = set(re.findall(r"`([a-z-]+)(?: [^`]*)?`", page))
+    assert {name.replace("_", "-") for name in declared(engine.module)} - named == set()
+
+
+def test_every_call_on_the_page_is_one_that_there_is(engine: Engine) -> None:
+    page = (tree.ROOT / "docs" / "pipelines.md").read_text("utf-8").replace("\\\n", " ")
+    functions = {name.replace("_", "-"): function for name, function in declared(engine.module).items()}
+    own = {f"--{name.replace('_', '-')}" for name in parameters(constructor_of(engine.module))}
+    calls = re.findall(r"\$ dagger call (.*)", page)
+    assert len(calls) >= 6
+    for call in calls:
+        name, *words = call.split()
+        options = {word for word in words if word.startswith("--") and word != "--path"}
+        known = {f"--{argument.replace('_', '-')}" for argument in parameters(functions[name])}
+        assert options <= known | own, call

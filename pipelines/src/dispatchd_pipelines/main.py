@@ -9,7 +9,19 @@ from typing import Annotated, TypeVar
 import dagger
 from dagger import DefaultPath, Doc, Ignore, check, dag, function, object_type
 
-from dispatchd_pipelines import checks, distributed, drills, evidence, fan_out, images, pins, promotion, release, scan
+from dispatchd_pipelines import (
+    checks,
+    distributed,
+    drills,
+    evidence,
+    fan_out,
+    images,
+    load,
+    pins,
+    promotion,
+    release,
+    scan,
+)
 from dispatchd_pipelines.admitted import IGNORE
 from dispatchd_pipelines.environments import Environments
 from dispatchd_pipelines.parts import Part, steps_of
@@ -130,6 +142,13 @@ class Dispatchd:
         """List what the image of a role consists of, in CycloneDX."""
         image = images.build(self.source, self.python_image, images.named(service))
         return scan.sbom(self._environments.pins, image)
+
+    @never_cached
+    async def load_test(
+        self, profile: Annotated[str, Doc("How much arrives when: smoke, average or stress.")] = "smoke"
+    ) -> dagger.File:
+        """Put load on the three images with Postgres and Redis as services; give the summary as JSON."""
+        return await load.load_test(self._environments, profile)
 
     @never_cached
     async def drill(
