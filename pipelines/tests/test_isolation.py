@@ -38,6 +38,7 @@ TAKES_LONG = {
     "infra-types-clusters": "as long",
     "pipelines-types": "as the others",
     "k8s-validate": "20 seconds",
+    "argocd-render-dev": "does what render-check does",
     "hostile": "half a minute",
     "singles": "minutes",
     "singles-all": "a quarter of an hour",

@@ -64,6 +64,10 @@ def test_what_a_command_leaves_is_never_committed(each: Step) -> None:
     assert [output for output in each.outputs if tree.files([output])] == []
 
 
+def test_every_need_is_that_of_a_step() -> None:
+    assert {each.needs for each in STEPS} == set(Needs)
+
+
 def test_an_unknown_name_is_answered_with_the_choices() -> None:
     with pytest.raises(UnknownStep, match=r"no step is called speling, nope; the steps are: types, .*\blint, "):
         select(["lint", "speling", "nope"])

@@ -87,5 +87,5 @@ def test_a_step_has_what_the_walk_asks_for() -> None:
     text = section(WALKS[3])
     assert "say so in `needs`" in text
     assert {"argv", "inputs", "image", "needs"} <= {field.name for field in fields(Step)}
-    [name] = re.findall(r"^   \$ PYTHONPATH=pipelines/src python3 -m dispatchd_pipelines.native ci (\S+)$", text, re.M)
+    [name] = re.findall(r"^   \$ make ci STEPS=(\S+)$", text, re.M)
     assert step(name).name == name

@@ -1,7 +1,6 @@
 """This machine as the place where steps run: its environments, what it lacks, and the processes that are running."""
 
 import os
-import shutil
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -95,8 +94,6 @@ class Machine:
             case Needs.NOTHING | Needs.NETWORK_DATABASE:
                 # Whether a database in the network answers, only the command finds out; it exits with 75 if not.
                 met = True
-            case Needs.ENGINE:
-                met = shutil.which("dagger") is not None
             case Needs.DAEMON:
                 met = _answers("docker", "version")
             case Needs.SERVICES:

@@ -54,7 +54,7 @@ def why_not_run(step: Step) -> str:
             return ""
         case Needs.DAEMON:
             return f"needs {step.needs}; the module builds and tries the images itself"
-        case Needs.ENGINE | Needs.PULUMI | Needs.API_SERVER:
+        case Needs.PULUMI | Needs.API_SERVER:
             return f"needs {step.needs}"
         case _:
             assert_never(step.needs)

@@ -20,7 +20,6 @@ class Needs(StrEnum):
     """What a command needs beyond its environment. Where that is missing, the step is "not run", and never passed."""
 
     NOTHING = "nothing"
-    ENGINE = "a Dagger engine"
     DAEMON = "a Docker daemon"
     NETWORK_DATABASE = "a database in the network"
     SERVICES = "a Postgres and a Redis, named by DATABASE_URL and REDIS_ADDRESS"
