@@ -13,6 +13,7 @@ from dispatchd_pipelines.releasing.surface.delivery import image_names
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "release.md").read_text("utf-8")
+WORKFLOW = ROOT / ".github" / "workflows" / "release-gitops.yml"
 FLOWING = " ".join(PAGE.split())
 
 
@@ -46,3 +47,28 @@ def test_the_command_for_notes_is_taken_as_it_stands_there(capsys: pytest.Captur
 def test_the_files_of_a_release_are_named_and_are_there(name: str) -> None:
     assert name in FLOWING
     assert (ROOT / name).is_file()
+
+
+def test_signatures_are_asked_for_by_the_name_of_the_workflow_that_makes_them() -> None:
+    identities = re.findall(r"--certificate-identity https://github\.com/\S+?/(\.github/\S+)@refs/tags/v", PAGE)
+    assert len(identities) == 2
+    assert {ROOT / path for path in identities} == {WORKFLOW}
+    steps = WORKFLOW.read_text("utf-8")
+    for made in ("cosign sign ", "cosign attest --yes --type cyclonedx ", "uses: actions/attest-build-provenance@"):
+        assert made in steps
+
+
+def test_the_workflow_asks_for_the_notes_by_the_command_on_the_page() -> None:
+    called = re.findall(r"python3 -m dispatchd_pipelines\.releasing (notes [^>\n]+)", WORKFLOW.read_text("utf-8"))
+    assert len(called) == 2
+    for arguments in called:
+        # A usage error would be a SystemExit.
+        assert main(shlex.split(arguments.replace("$GITHUB_REF_NAME", "v0.0.0"))) == 1
+
+
+def test_what_has_to_be_set_up_is_what_the_workflow_reads() -> None:
+    steps = WORKFLOW.read_text("utf-8")
+    read = set(re.findall(r"(?:vars|secrets)\.([A-Z_]+)", steps)) - {"GITHUB_TOKEN"}
+    assert read == set(re.findall(r"`([A-Z]+(?:_[A-Z]+)+)`", PAGE))
+    assert "environment: pypi" in steps
+    assert "its environment `pypi`" in PAGE
