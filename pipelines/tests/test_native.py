@@ -142,6 +142,25 @@ def test_a_step_whose_needs_are_not_met_is_not_begun(tmp_path: Path, monkeypatch
     assert not (tmp_path / "ran").exists()
 
 
+def test_a_step_over_the_history_is_not_run_on_a_part_of_it(tmp_path: Path) -> None:
+    def git(*arguments: str | Path) -> None:
+        subprocess.run(["git", "-c", "user.name=a", "-c", "user.email=a@b.example", *arguments], check=True)
+
+    step = replace(python("secrets", "pass"), history=True)
+    assert "the history in .git" in run(tmp_path, step)[0][0].reason
+
+    server, shallow = tmp_path / "server", tmp_path / "shallow"
+    git("init", "--quiet", server)
+    for message in ("one", "two"):
+        git("-C", server, "commit", "--quiet", "--allow-empty", "--message", message)
+    git("clone", "--quiet", "--depth=1", server.as_uri(), shallow)
+    [result] = run(shallow, step)[0]
+    assert (result.outcome, "git fetch --unshallow" in result.reason) == (Outcome.NOT_RUN, True)
+
+    git("-C", shallow, "fetch", "--quiet", "--unshallow")
+    assert outcomes(run(shallow, step)[0]) == {"secrets": Outcome.PASSED}
+
+
 def test_a_run_with_steps_that_were_not_run_passes_if_others_did() -> None:
     passed, not_run = Result("a", Outcome.PASSED), Result("b", Outcome.NOT_RUN)
     failed = Result("c", Outcome.FAILED)

@@ -90,6 +90,10 @@ class Machine:
 
     def lacks(self, step: Step) -> str:
         """What this machine lacks for a step, in a few words; empty if nothing."""
+        if step.history and not (self._root / ".git").exists():
+            return "it needs the history in .git"
+        if step.history and (self._root / ".git" / "shallow").exists():
+            return "it needs the whole history, and this clone is shallow: `git fetch --unshallow`"
         match step.needs:
             case Needs.NOTHING | Needs.NETWORK_DATABASE:
                 # Whether a database in the network answers, only the command finds out; it exits with 75 if not.
