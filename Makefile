@@ -13,7 +13,7 @@ export UV_PYTHON_DOWNLOADS := never
 # Runs steps: commands that pipelines/src/dispatchd_pipelines/steps.py lists once, for this machine and for Dagger.
 NATIVE := PYTHONPATH=pipelines/src FUZZ_MESSAGES=$(MESSAGES) "$(PYTHON)" -m dispatchd_pipelines.native ci
 # The long ones come first, because they run two at a time.
-CHECKS := types infra-types infra-types-gitops infra-types-clusters k8s-validate pipelines-test scanners-test \
+CHECKS := types infra-types k8s-validate pipelines-test scanners-test \
 	pipelines-types render-check fmt-check lint layers proto-lint proto-breaking proto-fresh
 SINGLES := $(if $(filter all,$(FAULTS)),singles-all,singles)
 # Singles come after the other tests and alone, because they measure how soon an installation recovers.
@@ -124,7 +124,7 @@ scan: setup infra-setup pipelines-setup scanners-setup ## Look for secrets, dang
 	@$(NATIVE) $(SCANS)
 
 infra-types: infra-setup ## Check the types of infra/
-	@$(NATIVE) infra-types infra-types-gitops infra-types-clusters
+	@$(NATIVE) infra-types
 
 infra-unit: infra-setup ## Run the tests of infra/ that need no tools of others
 	@$(NATIVE) infra-test k8s-validate

@@ -34,8 +34,6 @@ READS_EVERYTHING = {each.name for each in STEPS if "**" in each.inputs}
 TAKES_LONG = {
     "types": "mypy has to begin anew in a copy, which takes 20 seconds",
     "infra-types": "as long",
-    "infra-types-gitops": "as long",
-    "infra-types-clusters": "as long",
     "pipelines-types": "as the others",
     "k8s-validate": "20 seconds",
     "argocd-render-dev": "does what render-check does",

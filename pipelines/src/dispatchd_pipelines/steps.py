@@ -33,9 +33,13 @@ STEPS: tuple[Step, ...] = (
         ImageRole.PYTHON,
         environment={"MYPYPATH": "tests:pipelines/src"},
     ),
-    Step("infra-types", ("mypy", "src", "tests"), ("infra/**",), ImageRole.INFRA, workdir="infra"),
-    Step("infra-types-gitops", ("mypy", "gitops/__main__.py"), ("infra/**",), ImageRole.INFRA, workdir="infra"),
-    Step("infra-types-clusters", ("mypy", "clusters/__main__.py"), ("infra/**",), ImageRole.INFRA, workdir="infra"),
+    Step(
+        "infra-types",
+        ("mypy", "src", "tests", "gitops/__main__.py", "clusters/__main__.py"),
+        ("infra/**",),
+        ImageRole.INFRA,
+        workdir="infra",
+    ),
     Step(
         "pipelines-types",
         ("mypy", "src", "tests", "scanners/tests"),
