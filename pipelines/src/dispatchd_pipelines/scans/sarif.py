@@ -8,14 +8,15 @@ from typing import Any
 from dispatchd_pipelines.scans.finding import Finding, ScanFailed
 
 
-def read(text: str) -> list[Finding]:
+def read(text: str, *, only_errors: bool = False) -> list[Finding]:
     """The findings in what a scanner has written. Raises ScanFailed if this is no SARIF, or tells of a failure."""
     try:
         runs = json.loads(text)["runs"]
         for run in runs:
             if not all(each.get("executionSuccessful", True) for each in run.get("invocations", [])):
                 raise ScanFailed("the scanner's report says that it did not succeed")
-        return [_finding(result) for run in runs for result in run.get("results") or []]
+        results = [result for run in runs for result in run.get("results") or []]
+        return [_finding(result) for result in results if not only_errors or result.get("level") == "error"]
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise ScanFailed(f"the scanner's report is no SARIF that can be read: {error!r}") from error
 
