@@ -44,6 +44,7 @@ def test_a_licence_that_is_not_allowed_is_found(
         ["License-Expression: GPL-3.0-only OR MIT"],
         ["License-Expression: (Apache-2.0 WITH LLVM-exception) AND (BSD-3-Clause OR GPL-2.0-only)"],
         ["License: Apache 2.0"],
+        ["License: Apache License Version 2.0"],
         ["License: MIT License"],
         ["Classifier: License :: OSI Approved :: Apache Software License"],
     ],

@@ -33,6 +33,7 @@ _WRITTEN_AS = {
     "apache 2.0": "Apache-2.0",
     "apache license": "Apache-2.0",
     "apache license 2.0": "Apache-2.0",
+    "apache license version 2.0": "Apache-2.0",
     "apache software license": "Apache-2.0",
     "bsd 2-clause license": "BSD-2-Clause",
     "bsd 3-clause license": "BSD-3-Clause",
