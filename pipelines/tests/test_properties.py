@@ -89,6 +89,20 @@ def test_ci_runs_every_step_that_needs_nothing_an_engine_lacks(ci: Seen) -> None
     }
 
 
+def test_in_ci_no_command_may_fail_and_pass_all_the_same(ci: Seen) -> None:
+    expected = {command.arguments.get("expect", "SUCCESS") for command in ci.execution.commands}
+    assert expected == {"SUCCESS"}
+
+
+def test_nothing_but_the_scan_of_the_history_depends_on_it(ci: Seen) -> None:
+    """Otherwise every commit would make every result stale."""
+    reading = [c for c in ci.execution.commands if any(step.field == "tree" for step in c.unfold())]
+    histories = [each.argv for each in STEPS if each.history and not why_not_run(each)]
+    assert {tuple(command.arguments["args"]) for command in reading} == set(histories)
+    depths = {step.arguments["depth"] for c in reading for step in c.unfold() if step.field == "tree"}
+    assert depths == {0}
+
+
 def test_ci_publishes_nothing_and_sees_no_secret(ci: Seen) -> None:
     assert ci.execution.published == []
     fields = {step.field for step in ci.steps()}

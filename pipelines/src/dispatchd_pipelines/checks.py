@@ -19,25 +19,24 @@ def fresh(container: dagger.Container) -> dagger.Container:
     return container.with_env_variable(RUN, str(uuid.uuid4()))
 
 
-def prepared(environments: Environments, step: Step, git: dagger.GitRef | None = None) -> dagger.Container:
+def prepared(environments: Environments, git: dagger.GitRef, step: Step) -> dagger.Container:
     """The container before the command of a step, with the history if the step reads that."""
     container = environments.prepared(step)
     if step.history:
-        assert git is not None, f"{step.name} needs the history"
         container = container.with_directory(f"{SOURCE}/.git", git.tree(depth=0, include_tags=True).directory(".git"))
     return fresh(container) if step.needs is Needs.NETWORK_DATABASE else container
 
 
-def job(environments: Environments, step: Step, git: dagger.GitRef | None = None) -> Job:
+def job(environments: Environments, git: dagger.GitRef, step: Step) -> Job:
     """A step that passes if its command does."""
 
     async def execute() -> None:
-        await prepared(environments, step, git).with_exec(list(step.argv)).sync()
+        await prepared(environments, git, step).with_exec(list(step.argv)).sync()
 
     return Job(step.name, execute, alone=step.alone)
 
 
-async def run(environments: Environments, steps: list[Step], at_once: int) -> str:
+async def run(environments: Environments, git: dagger.GitRef, steps: list[Step], at_once: int) -> str:
     """Run steps; give the report, or raise it if one fails."""
-    jobs = [job(environments, step) for step in steps if not why_not_run(step)]
+    jobs = [job(environments, git, step) for step in steps if not why_not_run(step)]
     return await fan_out.run(jobs, at_once, not_run(steps))

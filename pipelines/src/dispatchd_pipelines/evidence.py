@@ -20,7 +20,7 @@ async def ci(environments: Environments, git: dagger.GitRef, at_once: int, *, al
     """Run everything; give the report. Raises ChecksFailed."""
     steps = steps_of(*_CHECKED, all_faults=all_faults)
     jobs = [
-        *(checks.job(environments, step) for step in steps if not why_not_run(step)),
+        *(checks.job(environments, git, step) for step in steps if not why_not_run(step)),
         *image_jobs(environments, images_of(environments)),
         *scan_jobs(environments, git, with_images=False),
         integration_job(environments, "18", "8"),
@@ -36,7 +36,7 @@ def integration_job(environments: Environments, postgres: str, redis: str) -> Jo
 
 def scan_jobs(environments: Environments, git: dagger.GitRef, *, with_images: bool = True) -> list[Job]:
     """All scans; without those of the images where these are scanned anyway."""
-    jobs = [checks.job(environments, step, git) for step in steps_of(Part.SCAN)]
+    jobs = [checks.job(environments, git, step) for step in steps_of(Part.SCAN)]
     jobs.append(Job("scan of the files with Trivy", partial(scan.files, environments.pins, environments.source)))
     if with_images:
         for service, image in images_of(environments).items():
@@ -48,7 +48,7 @@ async def collect(environments: Environments, git: dagger.GitRef, at_once: int) 
     """Run everything that `ci` runs; give a folder with what came of it. Raises ChecksFailed, without a folder then."""
     folder = dag.directory().with_new_file("ci.txt", await ci(environments, git, at_once) + "\n")
     for step in steps_of(Part.BUILD, Part.SCAN):
-        container = checks.prepared(environments, step, git).with_exec(list(step.argv))
+        container = checks.prepared(environments, git, step).with_exec(list(step.argv))
         for output in step.outputs:
             top = output.split("/")[0]
             folder = folder.with_directory(top, container.directory(top), include=[output.removeprefix(f"{top}/")])

@@ -78,19 +78,19 @@ class Dispatchd:
     @check
     async def lint(self) -> str:
         """Check formatting, lint, types and import layers."""
-        return await checks.run(self._environments, steps_of(Part.LINT), self.at_once)
+        return await checks.run(self._environments, self.git, steps_of(Part.LINT), self.at_once)
 
     @function
     @check
     async def proto(self) -> str:
         """Check that the contract is well-formed, that old clients can still use it, and that its stubs are fresh."""
-        return await checks.run(self._environments, steps_of(Part.PROTO), self.at_once)
+        return await checks.run(self._environments, self.git, steps_of(Part.PROTO), self.at_once)
 
     @function
     @check
     async def render(self) -> str:
         """Check that gitops/ is what infra/ makes, that it builds, and that its objects are valid."""
-        return await checks.run(self._environments, steps_of(Part.RENDER), self.at_once)
+        return await checks.run(self._environments, self.git, steps_of(Part.RENDER), self.at_once)
 
     @function
     @check
@@ -98,7 +98,7 @@ class Dispatchd:
         self, all_faults: Annotated[bool, Doc("Make every single fault, and not only twelve of them.")] = False
     ) -> str:
         """Run all tests, against PostgreSQL and Valkey that the tests start themselves."""
-        return await checks.run(self._environments, steps_of(Part.TEST, all_faults=all_faults), self.at_once)
+        return await checks.run(self._environments, self.git, steps_of(Part.TEST, all_faults=all_faults), self.at_once)
 
     @never_cached
     async def ci(

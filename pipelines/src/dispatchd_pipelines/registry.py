@@ -13,7 +13,7 @@ from dispatchd_pipelines.pins import CRANE, Pins
 
 _CONFIG = "/run/registry"
 _NOT_FOUND = re.compile(r"\b(MANIFEST_UNKNOWN|NAME_UNKNOWN)\b|\b404 Not Found\b")
-_REFUSED = re.compile(r"\b(UNAUTHORIZED|DENIED)\b|\b(401|403) (Unauthorized|Forbidden)\b")
+_REFUSED = re.compile(r"\b(unauthorized|denied)\b|\b403 Forbidden\b", re.IGNORECASE)
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 
 
