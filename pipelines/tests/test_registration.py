@@ -8,6 +8,8 @@ import sys
 from importlib.metadata import version
 from pathlib import Path
 
+import yaml
+
 import golden
 import tree
 from session.engine import Engine, constructor_of, declared, kind, parameters
@@ -87,14 +89,38 @@ def test_the_page_tells_of_every_function(engine: Engine) -> None:
     assert {name.replace("_", "-") for name in declared(engine.module)} - named == set()
 
 
+def unknown_options(engine: Engine, call: str) -> set[str]:
+    """The options in `FUNCTION --option … [export …]` that neither the function nor the module itself has."""
+    name, *words = call.split()
+    own = call.split(" export ")[0].split() if words else []
+    functions = {known.replace("_", "-"): function for known, function in declared(engine.module).items()}
+    places = [constructor_of(engine.module), functions[name]]
+    options = {f"--{option.replace('_', '-')}" for place in places for option in parameters(place)}
+    return {word.split("=")[0] for word in own if word.startswith("--")} - options
+
+
 def test_every_call_on_the_page_is_one_that_there_is(engine: Engine) -> None:
     page = (tree.ROOT / "docs" / "pipelines.md").read_text("utf-8").replace("\\\n", " ")
-    functions = {name.replace("_", "-"): function for name, function in declared(engine.module).items()}
-    own = {f"--{name.replace('_', '-')}" for name in parameters(constructor_of(engine.module))}
     calls = re.findall(r"\$ dagger call (.*)", page)
     assert len(calls) >= 6
-    for call in calls:
-        name, *words = call.split()
-        options = {word for word in words if word.startswith("--") and word != "--path"}
-        known = {f"--{argument.replace('_', '-')}" for argument in parameters(functions[name])}
-        assert options <= known | own, call
+    assert {call: unknown_options(engine, call) for call in calls if unknown_options(engine, call)} == {}
+
+
+def test_every_call_of_a_workflow_is_one_that_there_is(engine: Engine) -> None:
+    """With all arguments that the function needs."""
+    steps = [
+        step["with"]
+        for file in tree.files([".github/workflows/*.yml"])
+        for job in yaml.safe_load((tree.ROOT / file).read_text("utf-8"))["jobs"].values()
+        for step in job.get("steps", [])
+        if step.get("uses", "").startswith("dagger/dagger-for-github@")
+    ]
+    assert {each["args"].split()[0] for each in steps} >= {"ci", "scan", "publish", "promote", "evidence"}
+    for each in steps:
+        assert each["verb"] == "call"
+        assert f"v{each['version']}" == json.loads((tree.ROOT / "dagger.json").read_text("utf-8"))["engineVersion"]
+        assert unknown_options(engine, each["args"]) == set()
+        function = declared(engine.module)[each["args"].split()[0].replace("-", "_")]
+        for argument, step in parameters(function).items():
+            if step.arguments.get("defaultValue") is None:
+                assert f"--{argument}=" in each["args"], (each["args"], argument)
