@@ -42,6 +42,7 @@ TAKES_LONG = {
     "singles-all": "a quarter of an hour",
     "integration": "a minute, and needs servers",
     "build": "asks PyPI for what it builds with",
+    "scan-workflows": "asks the Go module proxy for what it builds first",
     "scanners-test": "half a minute",
     "scan-dependencies": "asks a database in the network",
     "scan-go": "asks a database in the network",

@@ -13,21 +13,20 @@ FOLDER = Path(".github/workflows")
 
 def scan(root: Path) -> list[Finding]:
     """What either of them has to say. Neither asks anybody in the network."""
-    files = sorted(str(path.relative_to(root)) for path in (root / FOLDER).glob("*.yml"))
-    if not files:
-        raise ScanFailed(f"there is no workflow in {FOLDER}")
-    return [*_zizmor(root), *_actionlint(root, files), *_excused_in_place(root, files)]
+    return [*openings(root), *mistakes(root)]
 
 
-def _zizmor(root: Path) -> list[Finding]:
+def openings(root: Path) -> list[Finding]:
+    """What an attacker could use."""
     command = ["zizmor", "--offline", "--no-config", "--no-exit-codes", "--strict-collection", "--format=sarif"]
-    return sarif.read(run([*command, ".github"], root, answers=[0]).stdout)
+    return [*_excused_in_place(root), *sarif.read(run([*command, ".github"], root, answers=[0]).stdout)]
 
 
-def _actionlint(root: Path, files: list[str]) -> list[Finding]:
+def mistakes(root: Path) -> list[Finding]:
+    """What GitHub would refuse, or take for something else. Builds actionlint first, unless that is done."""
     # An empty -shellcheck and -pyflakes: what happens to be installed on a machine must not decide.
     options = ["-shellcheck=", "-pyflakes=", "-format={{json .}}"]
-    command = go_modules.tool("actionlint", *options, *(str(root / file) for file in files))
+    command = go_modules.tool("actionlint", *options, *(str(root / file) for file in _files(root)))
     said = run(command, root / go_modules.TOOLS, answers=[0, 1], environment=go_modules.environment()).stdout
     return [
         Finding(
@@ -40,8 +39,15 @@ def _actionlint(root: Path, files: list[str]) -> list[Finding]:
     ]
 
 
-def _excused_in_place(root: Path, files: list[str]) -> Iterator[Finding]:
-    for file in files:
+def _files(root: Path) -> list[str]:
+    files = sorted(str(path.relative_to(root)) for path in (root / FOLDER).glob("*.yml"))
+    if not files:
+        raise ScanFailed(f"there is no workflow in {FOLDER}")
+    return files
+
+
+def _excused_in_place(root: Path) -> Iterator[Finding]:
+    for file in _files(root):
         for number, line in enumerate((root / file).read_text("utf-8").splitlines(), 1):
             if "zizmor: ignore" in line:
                 message = "findings are excused in pipelines/exceptions.toml alone"
