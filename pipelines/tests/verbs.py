@@ -1,5 +1,6 @@
 """Which steps the verbs of make run, asked of make itself."""
 
+import os
 import re
 import subprocess
 
@@ -15,6 +16,9 @@ def over_steps() -> list[str]:
 
 def steps_of(verb: str, *settings: str) -> list[str]:
     """The names of the steps that this verb runs, in their order."""
-    shown = subprocess.run(["make", "-n", verb, *settings], cwd=ROOT, capture_output=True, text=True, check=True)
-    [command] = [line for line in shown.stdout.splitlines() if "dispatchd_pipelines.native" in line]
-    return command.partition(" dispatchd_pipelines.native ci")[2].split()
+    # What an outer make was told, such as FAULTS=all, is not told to this one.
+    environment = {name: value for name, value in os.environ.items() if name not in ("MAKEFLAGS", "FAULTS", "MESSAGES")}
+    command = ["make", "-n", verb, *settings]
+    shown = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=True)
+    [line] = [line for line in shown.stdout.splitlines() if "dispatchd_pipelines.native" in line]
+    return line.partition(" dispatchd_pipelines.native ci")[2].split()
