@@ -12,6 +12,8 @@ ItemT = TypeVar("ItemT")
 
 STEPS_A_ROUND = 24
 PAUSE_S = 2.0
+# After a single fault, when a job has shown that all works again; longer than what `recovery.QUIET_S` looks back.
+SINGLE_PAUSE_S = 1.2
 LONGEST_OFFSET_S = 2.0
 RANDOM_STEPS = 16
 MOST_AT_ONCE = 3
@@ -39,7 +41,7 @@ class Round:
 def singles(faults: Collection[str], seed: int) -> Iterator[Round]:
     """Each fault once, in its order."""
     for number, names in enumerate(_batches(list(faults))):
-        yield Round(seed + number, [Step([(name, 0.0)]) for name in names])
+        yield Round(seed + number, [Step([(name, 0.0)], SINGLE_PAUSE_S) for name in names])
 
 
 def pairs(faults: Mapping[str, Fault], seed: int) -> Iterator[Round]:
