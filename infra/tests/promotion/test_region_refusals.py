@@ -315,6 +315,8 @@ def test_a_shallow_clone_is_refused_with_the_remedy(production: Production, tmp_
     shallow = tmp_path / "shallow"
     production.clone.git("clone", "--quiet", "--depth", "1", "--branch", "production", server, str(shallow))
     other = Production(Clone(shallow))
+    other.clone.git("config", "user.name", "Somebody")
+    other.clone.git("config", "user.email", "somebody@example.com")
     assert "git fetch --unshallow" in other.refuse("demote", A, *production.drained())
 
 
