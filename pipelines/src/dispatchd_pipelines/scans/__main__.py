@@ -1,9 +1,9 @@
 """One scan of this repository: `python -m dispatchd_pipelines.scans SCAN [REPORT]`, at its top.
 
 It prints what was found and writes it to build/scans/REPORT.sarif; without a name the report is called as the scan is.
-The exit code is 0 if nothing was found that is not
-excused in pipelines/exceptions.toml, 1 if something was or the scanner failed, 2 if there is no such scan, and 75 if
-the scan could not look where it has to: that is "not run", and never passed.
+The exit code is 0 if nothing was found that is not excused in pipelines/exceptions.toml, 1 if something was or the
+scanner failed, 2 if there is no such scan, and 75 if the scan could not look where it has to: that is "not run", and
+never passed.
 """
 
 import os
