@@ -114,7 +114,8 @@ class FaultSite:
 
     async def leader(self) -> str | None:
         """The name of the scheduler that has the leader lock, or None if nobody has or Redis does not say."""
-        owner = await self._leader_owner()
+        async with self.redis() as redis:
+            owner = await _leader_owner(redis)
         return owner.partition("/")[0].rpartition("-")[0] if owner else None
 
     def target(self, role: Role) -> str:
@@ -275,20 +276,13 @@ class FaultSite:
     async def watch_leader(self) -> None:
         """Notes each change of the leader lock."""
         seen: str | None = None
-        while True:
-            owner = await self._leader_owner()
-            if owner is not None and owner != seen:
-                seen = owner
-                self._nemesis.note(LeaderSeen(now_ns(), owner))
-            await asyncio.sleep(_LEADER_POLL_S)
-
-    async def _leader_owner(self) -> str | None:
-        try:
-            async with asyncio.timeout(1.0), self.redis() as redis:
-                owner = await redis.get(LEADER_KEY)
-        except (RedisError, OSError, TimeoutError):
-            return None
-        return "" if owner is None else str(owner)
+        async with self.redis() as redis:
+            while True:
+                owner = await _leader_owner(redis)
+                if owner is not None and owner != seen:
+                    seen = owner
+                    self._nemesis.note(LeaderSeen(now_ns(), owner))
+                await asyncio.sleep(_LEADER_POLL_S)
 
     async def look_after_roles(self) -> None:
         """Starts roles and servers again that ended though no fault works on them."""
@@ -358,6 +352,16 @@ async def running_site(folder: Path) -> AsyncIterator[FaultSite]:
         finally:
             await _end(tasks)
             site.remarks += [f"a watch failed: {task.exception()!r}" for task in tasks if not task.cancelled()]
+
+
+async def _leader_owner(redis: Redis) -> str | None:
+    """What the leader lock says; empty if nobody has it, None if Redis does not say."""
+    try:
+        async with asyncio.timeout(1.0):
+            owner = await redis.get(LEADER_KEY)
+    except (RedisError, OSError, TimeoutError):
+        return None
+    return "" if owner is None else str(owner)
 
 
 async def _end(tasks: "list[asyncio.Task[None]]") -> None:

@@ -164,8 +164,13 @@ class WorkerStream:
 
     async def ended(self, patience_s: float = PATIENCE_S) -> tuple[grpc.StatusCode, str]:
         """Waits for the end of the stream: its status and message."""
-        async with asyncio.timeout(patience_s):
-            return await self._call.code(), await self._call.details()
+        try:
+            async with asyncio.timeout(patience_s):
+                return await self._call.code(), await self._call.details()
+        except TimeoutError:
+            # The gateway lives in the same loop.
+            tasks = "\n".join(f"{task.get_name()}: {task.get_stack(limit=1)}" for task in asyncio.all_tasks())
+            raise AssertionError(f"the stream did not end within {patience_s:g} s; under way are\n{tasks}") from None
 
     async def trailers(self) -> dict[str, Any]:
         return dict(await self._call.trailing_metadata() or ())
