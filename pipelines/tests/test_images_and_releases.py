@@ -172,7 +172,7 @@ def test_integration_takes_the_servers_that_are_named(engine: Engine) -> None:
     engine.call("integration", {"postgres": "15", "redis": "6.2"}, execution=execution)
     used = {s.arguments["address"].split("@")[0] for r in execution.touched for s in r.unfold() if s.field == "from"}
     assert {"postgres:15-alpine", "redis:6.2-alpine"} <= used
-    assert ["python", "-m", "dispatchd.demo"] in execution.argvs()
+    assert ["python", "-m", "dispatchd.demo", "--given-servers"] in execution.argvs()
 
 
 def test_an_unknown_version_of_a_server_is_answered_with_the_choices(engine: Engine) -> None:

@@ -1,7 +1,7 @@
 """The figures of the demo's report, and how they are shown."""
 
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -147,7 +147,7 @@ def test_findings_are_shown_as_they_are_and_not_all_of_them() -> None:
 def test_the_exit_code_says_whether_the_ledger_holds(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, ledger: LedgerCheck, exit_code: int, words: str
 ) -> None:
-    async def audit(sites: Sequence[Path], folder: Path, screen: Screen) -> Audit:
+    async def audit(sites: Sequence[Path], folder: Path, screen: Screen, servers: Mapping[str, str]) -> Audit:
         (folder / "ledger").touch()
         return Audit(report(ledger=ledger), [])
 

@@ -13,11 +13,13 @@
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Coroutine, Sequence
+from collections.abc import AsyncIterator, Coroutine, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
+
+import asyncpg
 
 from dispatchd import AsyncClient, WorkerStatus
 from dispatchd.demo.kills import Kill, plan_kills
@@ -28,7 +30,7 @@ from dispatchd.demo.report import Report, make_report
 from dispatchd.demo.submitter import Submitter
 from dispatchd.demo.tasks import check_file
 from dispatchd.demo.worker_process import WorkerProcess, target_of
-from dispatchd.entrypoints.installation import Installation
+from dispatchd.entrypoints.installation import Installation, InstallationError
 from dispatchd.entrypoints.settings import Role
 
 STEADY_JOBS = 1_000
@@ -66,8 +68,10 @@ class Audit:
     findings: Sequence[str]
 
 
-async def audit(sites: Sequence[Path], folder: Path, screen: Screen) -> Audit:
+async def audit(sites: Sequence[Path], folder: Path, screen: Screen, servers: Mapping[str, str]) -> Audit:
     """Audits the distributions in these site folders; data, logs and the ledger are in `folder`, which is new.
+
+    `servers` has the settings of given servers, or nothing if PostgreSQL and Valkey are to be started too.
 
     Raises InstallationError, EmbeddedServerError, RoleFailed or DispatchdError if the demo itself can't be carried on.
     """
@@ -75,16 +79,31 @@ async def audit(sites: Sequence[Path], folder: Path, screen: Screen) -> Audit:
     distributions = len({file.distribution for file in files})
     screen.say(f"{len(files):,} files of {distributions} distributions are listed with a SHA-256.")
     environ = {name: os.environ[name] for name in _KEPT_ENVIRONMENT if name in os.environ}
-    installation = Installation(
-        folder, environ | {"LEASE_DURATION": LEASE, "SHUTDOWN_TIMEOUT_SECONDS": "3"}, worker_gateways=2
-    )
-    screen.say("PostgreSQL, Valkey, a control-plane, a scheduler and two worker-gateways start.")
+    settings = {**environ, **servers, "LEASE_DURATION": LEASE, "SHUTDOWN_TIMEOUT_SECONDS": "3"}
+    installation = Installation(folder, settings, worker_gateways=2)
+    roles = "a control-plane, a scheduler and two worker-gateways start"
+    if servers:
+        await _check_empty(servers["DATABASE_URL"])
+        screen.say(f"On the servers that are given, {roles}.")
+    else:
+        screen.say(f"PostgreSQL, Valkey, {roles}.")
     async with installation, _workers(installation, environ, folder) as workers:
         [control_plane] = installation.of_role(Role.CONTROL_PLANE)
         async with AsyncClient(control_plane.grpc_address) as client, open_readings(installation.database_url) as read:
             await _until_ready(client, workers)
             screen.say("Two workers are connected.")
             return await _run(files, folder / "ledger", installation, workers, client, read, screen)
+
+
+async def _check_empty(database_url: str) -> None:
+    """Every job in the database counts as the demo's own, and what serves it is killed: it must be nobody else's."""
+    try:
+        async with open_readings(database_url) as read:
+            has_tables = await read.has_tables()
+    except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as exc:
+        raise InstallationError(f"The database of DATABASE_URL can't be used: {exc or type(exc).__name__}") from exc
+    if has_tables:
+        raise InstallationError("The database of DATABASE_URL is not empty: name a new one.")
 
 
 async def _run(

@@ -22,6 +22,10 @@ class Readings:
         self._connection = connection
         self._finished = _sql("finished")
 
+    async def has_tables(self) -> bool:
+        """Whether there is any table, of whomever."""
+        return bool(await self._connection.fetchval(_sql("has_tables")))
+
     async def finished(self) -> int:
         """How many jobs have ended."""
         return int(await self._connection.fetchval(self._finished))

@@ -22,7 +22,7 @@ class Needs(StrEnum):
     NOTHING = "nothing"
     DAEMON = "a Docker daemon"
     NETWORK_DATABASE = "a database in the network"
-    SERVICES = "a Postgres and a Redis, named by DATABASE_URL and REDIS_ADDRESS"
+    SERVICES = "an empty Postgres and an empty Redis, named by DATABASE_URL and REDIS_ADDRESS"
     PULUMI = "the tools of `make infra-tools TIER=gitops`"
     API_SERVER = "the tools of `make infra-tools`"
 

@@ -214,7 +214,7 @@ STEPS: tuple[Step, ...] = (
     # Thousands of jobs through the three roles while processes are killed, over servers that others run.
     Step(
         "integration",
-        ("python", "-m", "dispatchd.demo"),
+        ("python", "-m", "dispatchd.demo", "--given-servers"),
         _APP,
         ImageRole.PYTHON,
         needs=Needs.SERVICES,
