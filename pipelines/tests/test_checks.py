@@ -8,7 +8,7 @@ import pytest
 
 from dispatchd_pipelines import fan_out, parts
 from dispatchd_pipelines.parts import Part
-from dispatchd_pipelines.steps import STEPS, Step
+from dispatchd_pipelines.steps import FOLDERS, STEPS, Step
 from session.engine import CallFailed, Engine
 from session.execution import Execution, Outcome
 from session.recipe import Recipe
@@ -35,6 +35,20 @@ def test_a_check_runs_its_steps_as_they_are_in_the_table(engine: Engine, name: s
         filters = [s.arguments["include"] for s in command.unfold() if s.field == "filter"]
         assert list(step.inputs) in filters
         assert f"s  {step.name}" in report
+
+
+def test_each_environment_is_where_the_native_ones_are_and_the_module_s_tests_have_all_of_them(engine: Engine) -> None:
+    execution = Execution()
+    engine.call("test", execution=execution)
+    engine.call("lint", execution=execution)
+    for step in (*run_by("test"), *run_by("lint")):
+        command = next(c for c in execution.commands if tuple(c.arguments["args"]) == step.argv and is_in(c, step))
+        environ = {s.arguments["name"]: s.arguments["value"] for s in command.chain() if s.field == "withEnvVariable"}
+        assert environ["PATH"] == f"/src/{FOLDERS[step.image]}/bin:${{PATH}}"
+        assert environ["VIRTUAL_ENV"] == environ["UV_PROJECT_ENVIRONMENT"] == f"/src/{FOLDERS[step.image]}"
+        if step.name == "pipelines-test":
+            copied = {s.arguments["path"] for s in command.chain() if s.field == "withDirectory"}
+            assert copied >= {f"/src/{folder}" for role, folder in FOLDERS.items() if role is not step.image}
 
 
 def is_in(command: Recipe, step: Step) -> bool:

@@ -6,10 +6,9 @@ import dagger
 from dagger import dag
 
 from dispatchd_pipelines.pins import UV, Pins
-from dispatchd_pipelines.step import ImageRole, Step
+from dispatchd_pipelines.step import FOLDERS, ImageRole, Step
 
 SOURCE = "/src"
-VENV = "/opt/venv"
 
 
 class Environments:
@@ -43,29 +42,43 @@ class Environments:
         match role:
             case ImageRole.PYTHON:
                 project = ("pyproject.toml", "uv.lock", "README.md", "LICENSE", "app/dispatchd/__init__.py")
-                return self._with(*project).with_exec(["uv", "sync", "--quiet", "--locked"])
+                return self._with(role, *project).with_exec(["uv", "sync", "--quiet", "--locked"])
             case ImageRole.INFRA:
                 project = ("infra/pyproject.toml", "infra/uv.lock", "infra/src/dispatchd_infra/__init__.py")
-                return self._with(*project).with_exec(["uv", "sync", "--quiet", "--locked", "--project", "infra"])
+                return self._with(role, *project).with_exec(["uv", "sync", "--quiet", "--locked", "--project", "infra"])
             case ImageRole.PIPELINES:
                 lock = "pipelines/requirements.lock"
                 project = (lock, "pipelines/pyproject.toml", "pipelines/src/dispatchd_pipelines/__init__.py")
                 itself = ["uv", "pip", "install", "--quiet", "--no-deps", "--editable", "pipelines"]
-                return self._with(*project).with_exec(_locked(lock)).with_exec(itself)
+                return self._with_all_others(self._with(role, *project).with_exec(_locked(lock)).with_exec(itself))
             case ImageRole.SCAN:
                 lock = "pipelines/scanners/requirements.lock"
-                return self._with(lock).with_exec(_locked(lock))
-            case ImageRole.GO:
-                return go(self.pins)
+                return self._with(role, lock).with_exec(_locked(lock))
             case _:
                 assert_never(role)
 
-    def _with(self, *files: str) -> dagger.Container:
-        return self.python.with_directory(SOURCE, self.source.filter(include=list(files)))
+    def _with(self, role: ImageRole, *files: str) -> dagger.Container:
+        """Python with an environment for this role that is empty yet, and these files."""
+        folder = f"{SOURCE}/{FOLDERS[role]}"
+        return (
+            self.python.with_directory(SOURCE, self.source.filter(include=list(files)))
+            .with_env_variable("UV_PROJECT_ENVIRONMENT", folder)
+            .with_env_variable("VIRTUAL_ENV", folder)
+            .with_exec(["uv", "venv", "--quiet", folder])
+            .with_env_variable("PATH", f"{folder}/bin:${{PATH}}", expand=True)
+        )
+
+    def _with_all_others(self, container: dagger.Container) -> dagger.Container:
+        """The tests of pipelines/ execute steps of every role."""
+        for role in ImageRole:
+            if role is not ImageRole.PIPELINES:
+                folder = f"{SOURCE}/{FOLDERS[role]}"
+                container = container.with_directory(folder, self.of(role).directory(folder))
+        return container
 
 
 def python(pins: Pins) -> dagger.Container:
-    """Python with uv, git and make, and an environment at `VENV` that is empty yet."""
+    """Python with uv, git and make."""
     return (
         dag.container()
         .from_(pins.python)
@@ -77,10 +90,6 @@ def python(pins: Pins) -> dagger.Container:
         .with_mounted_cache("/root/.cache/uv", dag.cache_volume("dispatchd-uv"))
         .with_env_variable("UV_LINK_MODE", "copy")
         .with_env_variable("UV_PYTHON_DOWNLOADS", "never")
-        .with_env_variable("UV_PROJECT_ENVIRONMENT", VENV)
-        .with_env_variable("VIRTUAL_ENV", VENV)
-        .with_exec(["uv", "venv", "--quiet", VENV])
-        .with_env_variable("PATH", f"{VENV}/bin:${{PATH}}", expand=True)
         .with_workdir(SOURCE)
     )
 

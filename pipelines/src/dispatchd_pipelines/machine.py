@@ -7,16 +7,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import IO, assert_never
 
-from dispatchd_pipelines.steps import ImageRole, Needs, Step
+from dispatchd_pipelines.steps import FOLDERS, Needs, Step
 
-_FOLDERS: Mapping[ImageRole, tuple[str, ...]] = {
-    ImageRole.PYTHON: (".venv/bin", ".venv-tools/uv-*/bin"),
-    ImageRole.INFRA: ("infra/.venv/bin",),
-    ImageRole.PIPELINES: ("pipelines/.venv/bin",),
-    ImageRole.GO: (),
-    ImageRole.SCAN: ("pipelines/scanners/.venv/bin",),
-}
-"""Where the executables of a role are, beside the PATH."""
+_UV = ".venv-tools/uv-*/bin"
+"""Where `make setup` puts uv, which a container has on its PATH."""
 
 _NOT_INHERITED = ("PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV")
 """Meant for the runner itself or for an environment of the caller's: the commands have their own."""
@@ -84,7 +78,8 @@ class Machine:
     def environment(self, step: Step) -> dict[str, str]:
         """The variables of a command: the caller's and the step's, with the executables of its role found first."""
         inherited = {name: value for name, value in os.environ.items() if name not in _NOT_INHERITED}
-        folders = [str(path) for pattern in _FOLDERS[step.image] for path in sorted(self._tools.glob(pattern))]
+        patterns = (f"{FOLDERS[step.image]}/bin", _UV)
+        folders = [str(path) for pattern in patterns for path in sorted(self._tools.glob(pattern))]
         path = os.pathsep.join([*folders, inherited.get("PATH", os.defpath)])
         return {**inherited, "PATH": path, **step.environment}
 

@@ -12,7 +12,6 @@ class ImageRole(StrEnum):
     PYTHON = "python"  # the application with its tests
     INFRA = "infra"
     PIPELINES = "pipelines"
-    GO = "go"
     SCAN = "scan"
 
 
@@ -32,11 +31,21 @@ EXECUTABLES: Mapping[ImageRole, frozenset[str]] = MappingProxyType(
         ImageRole.PYTHON: frozenset({"python", "pytest", "ruff", "mypy", "lint-imports", "buf", "uv"}),
         ImageRole.INFRA: frozenset({"python", "pytest", "mypy", "infra", "kubectl"}),
         ImageRole.PIPELINES: frozenset({"python", "pytest", "mypy"}),
-        ImageRole.GO: frozenset({"go"}),
         ImageRole.SCAN: frozenset({"python"}),
     }
 )
 """What each environment provides. The first word of every command is one of these."""
+
+
+FOLDERS: Mapping[ImageRole, str] = MappingProxyType(
+    {
+        ImageRole.PYTHON: ".venv",
+        ImageRole.INFRA: "infra/.venv",
+        ImageRole.PIPELINES: "pipelines/.venv",
+        ImageRole.SCAN: "pipelines/scanners/.venv",
+    }
+)
+"""Where each environment is, on this machine and in a container: some tests execute what is in one of the others."""
 
 
 @dataclass(frozen=True, slots=True)

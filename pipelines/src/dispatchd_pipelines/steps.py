@@ -7,9 +7,9 @@ tree, such as formatting it, is no check and is not here.
 
 from collections.abc import Sequence
 
-from dispatchd_pipelines.step import EXECUTABLES, ImageRole, Needs, Step, UnknownStep
+from dispatchd_pipelines.step import EXECUTABLES, FOLDERS, ImageRole, Needs, Step, UnknownStep
 
-__all__ = ["EXECUTABLES", "STEPS", "ImageRole", "Needs", "Step", "UnknownStep", "select", "step"]
+__all__ = ["EXECUTABLES", "FOLDERS", "STEPS", "ImageRole", "Needs", "Step", "UnknownStep", "select", "step"]
 
 ENVIRONMENTS = ("dev", "staging", "prod-region-a", "prod-region-b")
 
