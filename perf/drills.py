@@ -1,5 +1,6 @@
 """Drills: one fault on an installation under load, and what it did to the promises.
 
+    python -m perf.drills --list
     python -m perf.drills --name kill_gateway [--json FILE]
 
 A drill starts an installation of its own on this machine, two of each role under load, makes the fault, lets all jobs
@@ -15,7 +16,6 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
 import click
@@ -28,6 +28,7 @@ _REPOSITORY = Path(__file__).parents[1]
 # The fault suite lies among the tests, whose folder is on nobody's path but pytest's.
 sys.path.append(str(_REPOSITORY / "tests"))
 
+from faults.fault import Fault  # noqa: E402
 from faults.faults import FAULTS  # noqa: E402
 from faults.run import run as run_faults  # noqa: E402
 
@@ -35,23 +36,15 @@ NOT_KEPT = 1
 NOT_RUN = 2
 _SEEDS = 1_000_000
 
-
-@dataclass(frozen=True, slots=True)
-class Drill:
-    """`says` is a sentence that tells what is done to the installation."""
-
-    name: str
-    says: str
-
-
-DRILLS: Mapping[str, Drill] = {fault.name: Drill(fault.name, fault.says) for fault in FAULTS.values()}
+DRILLS: Mapping[str, Fault] = FAULTS
+"""The registry: all drills that there are, by name."""
 
 
 class CannotBeDone(Exception):
     """This machine can't make the fault of the drill."""
 
 
-async def run(drill: Drill, seed: int, folder: Path) -> dict[str, object]:
+async def run(drill: Fault, seed: int, folder: Path) -> dict[str, object]:
     """Does a drill with its ledgers in a folder, and returns what came of it. Raises CannotBeDone."""
     code = await run_faults(
         "singles", seed=seed, minutes=None, only=drill.name, folder=folder, keep=True, is_evidence=True
@@ -63,8 +56,19 @@ async def run(drill: Drill, seed: int, folder: Path) -> dict[str, object]:
     return {"drill": drill.name, "says": drill.says, "passed": code == 0, **found}
 
 
+def _list(context: click.Context, _: click.Parameter, is_wanted: bool) -> None:
+    if is_wanted:
+        width = max(len(name) for name in DRILLS)
+        for name in sorted(DRILLS):
+            click.echo(f"{name:<{width}}  {DRILLS[name].says}")
+        context.exit()
+
+
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
 @click.option("--name", required=True, type=click.Choice(sorted(DRILLS)), metavar="NAME", help="Which drill.")
+@click.option(
+    "--list", is_flag=True, is_eager=True, expose_value=False, callback=_list, help="Show all, and what each does."
+)
 @click.option("--seed", type=int, help="Decides the order of the load; by default any.")
 @click.option("--json", "json_file", type=click.Path(path_type=Path), help="[default: build/drill-NAME.json]")
 def main(name: str, seed: int | None, json_file: Path | None) -> None:
@@ -74,6 +78,7 @@ def main(name: str, seed: int | None, json_file: Path | None) -> None:
     try:
         outcome = asyncio.run(run(drill, random.randrange(_SEEDS) if seed is None else seed, folder))
     except (CannotBeDone, EmbeddedServerError, RoleFailed, OSError) as failure:
+        shutil.rmtree(folder, ignore_errors=True)
         click.echo(f"{name}: not run: {failure}", err=True)
         sys.exit(NOT_RUN)
     path = json_file or _REPOSITORY / "build" / f"drill-{name}.json"
