@@ -25,6 +25,12 @@ def test_a_comment_beside_it_does_not_excuse_it(folders: Tree) -> None:
     assert [each.key for each in code.scan(folders.top)] == ["B307 infra/reader.py"]
 
 
+def test_a_list_of_bandits_own_does_not_excuse_it(folders: Tree) -> None:
+    folders.write("app/.bandit", "[bandit]\nskips = B307\n")
+    folders.write("app/reader.py", DANGEROUS)
+    assert [each.key for each in code.scan(folders.top)] == ["B307 app/reader.py"]
+
+
 def test_tests_are_left_out(folders: Tree) -> None:
     folders.write("infra/tests/reader.py", DANGEROUS)
     assert code.scan(folders.top) == []

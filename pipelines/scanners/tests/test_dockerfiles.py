@@ -19,6 +19,13 @@ def test_a_comment_beside_it_does_not_excuse_it(tree: Tree) -> None:
     assert [each.key for each in containers.scan(tree.top)] == ["DL3002 Dockerfile"]
 
 
+def test_neither_a_list_of_hadolints_own_nor_a_variable_excuses_it(tree: Tree, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HADOLINT_IGNORE", "DL3002")
+    tree.write(".hadolint.yaml", "ignored: [DL3002]\n")
+    tree.write("Dockerfile", FINE.replace("65532:65532", "0:0"))
+    assert [each.key for each in containers.scan(tree.top)] == ["DL3002 Dockerfile"]
+
+
 def test_a_base_image_without_a_version_is_found(tree: Tree) -> None:
     tree.write("Dockerfile", FINE.replace(":1.0", ""))
     assert [each.key for each in containers.scan(tree.top)] == ["DL3006 Dockerfile"]

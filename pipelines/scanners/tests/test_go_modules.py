@@ -1,11 +1,16 @@
-"""Vulnerable code is found where a program calls it. Left out unless asked for: `pytest -m slow`."""
+"""Vulnerable code is found where a program calls it, which `pytest -m slow` tries; no answer is never passed."""
 
 import json
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
 
 from dispatchd_pipelines.scans import go_modules
+from dispatchd_pipelines.scans.finding import NotRun
 from scanned_tree import Tree
 
 TOOLS = Path(__file__).resolve().parents[1]
@@ -56,3 +61,38 @@ def test_vulnerable_code_is_found_where_it_is_called(program: str, found: list[s
     tree.write("infra/tools/some/go.mod", "module example.org/some\n\ngo 1.25\n")
     tree.write("infra/tools/some/main.go", program)
     assert [each.key for each in go_modules.scan(tree.top, database)] == found
+
+
+@contextmanager
+def answering(answer: bytes | None) -> Iterator[str]:
+    """The address of what says this to whoever calls, and then closes; or, without an answer, never says anything."""
+    done = threading.Event()
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        server.settimeout(10)
+
+        def serve() -> None:
+            with suppress(TimeoutError):
+                caller, _ = server.accept()
+                with caller:
+                    caller.recv(65536)
+                    if answer is None:
+                        done.wait(10)
+                    else:
+                        caller.sendall(answer)
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{server.getsockname()[1]}"
+        finally:
+            done.set()
+            thread.join()
+
+
+@pytest.mark.parametrize("answer", [b"", b"nonsense\r\n\r\n", b"HTTP/1.1 503 Busy\r\n\r\n", None])
+def test_a_database_that_hangs_up_or_talks_nonsense_is_not_run_and_never_passed(
+    answer: bytes | None, tree: Tree
+) -> None:
+    tree.write("infra/tools/some/go.mod", "module example.org/some\n")
+    with answering(answer) as database, pytest.raises(NotRun, match="does not answer: "):
+        go_modules.scan(tree.top, database, patience_s=0.2)

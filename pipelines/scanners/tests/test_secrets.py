@@ -29,6 +29,33 @@ def test_a_secret_that_a_later_commit_removed_is_found_in_the_history(tree: Tree
     assert found.key == f"github-pat settings.py {head[:12]}"
 
 
+def test_a_secret_that_only_a_merge_brought_is_found(tree: Tree) -> None:
+    tree.commit("settings.py", "TOKEN = None\n")
+    tree.git("switch", "--quiet", "--create", "side")
+    tree.commit("side.py", "pass\n")
+    tree.git("switch", "--quiet", "-")
+    tree.git("merge", "--quiet", "--no-ff", "--no-commit", "side")
+    tree.commit("settings.py", f'TOKEN = "{SECRET}"\n')
+    tree.commit("settings.py", 'TOKEN = read("token")\n')
+    assert [each.place for each in secrets.scan(tree.top)] == ["settings.py"]
+
+
+def test_attributes_that_keep_a_file_out_of_differences_do_not_hide_a_secret(tree: Tree) -> None:
+    tree.write(".gitattributes", "*.py -diff\n")
+    tree.commit("settings.py", f'TOKEN = "{SECRET}"\n')
+    assert len(secrets.scan(tree.top)) == 1
+
+
+def test_neither_colours_nor_variables_of_the_machine_hide_a_secret(
+    tree: Tree, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tree.write("allow.toml", '[allowlist]\npaths = [".*"]\n')
+    monkeypatch.setenv("GITLEAKS_CONFIG", str(tree.top / "allow.toml"))
+    tree.git("config", "color.ui", "always")
+    tree.commit("settings.py", f'TOKEN = "{SECRET}"\n')
+    assert len(secrets.scan(tree.top)) == 1
+
+
 def test_a_comment_beside_a_secret_does_not_excuse_it(tree: Tree) -> None:
     tree.commit("settings.py", f'TOKEN = "{SECRET}"  # gitleaks:allow\n')
     assert len(secrets.scan(tree.top)) == 1

@@ -25,6 +25,13 @@ jobs:
         with:
           persist-credentials: false
 """
+ACTION = """\
+name: some
+description: Does nothing.
+runs:
+  using: composite
+  steps: []
+"""
 
 
 def found(tree: Tree, text: str) -> set[str]:
@@ -46,6 +53,12 @@ def test_a_comment_beside_it_does_not_excuse_it(tree: Tree) -> None:
     assert found(tree, text) == {"excused-in-place .github/workflows/some.yml"}
 
 
+@pytest.mark.parametrize(("file", "text"), [("workflows/other.yaml", FINE), ("actions/some/action.yml", ACTION)])
+def test_a_comment_does_not_excuse_anything_in_any_file_that_github_reads(file: str, text: str, tree: Tree) -> None:
+    tree.write(f".github/{file}", "# zizmor: ignore[unpinned-uses]\n" + text)
+    assert f"excused-in-place .github/{file}" in found(tree, FINE)
+
+
 def test_a_script_that_takes_the_title_of_a_pull_request_is_found(tree: Tree) -> None:
     text = FINE + "      - run: echo ${{ github.event.pull_request.title }}\n"
     assert "zizmor/template-injection .github/workflows/some.yml" in found(tree, text)
@@ -63,5 +76,13 @@ def test_a_mistake_in_an_expression_is_found(tree: Tree) -> None:
 
 
 def test_a_tree_without_workflows_fails_rather_than_pass(tree: Tree) -> None:
+    tree.write(".github/dependabot.yml", "version: 2\nupdates: []\n")
     with pytest.raises(ScanFailed, match="there is no workflow"):
-        workflows.openings(tree.top)
+        workflows.mistakes(tree.top)
+
+
+def test_a_list_of_actionlint_does_not_excuse_a_mistake(tree: Tree) -> None:
+    tree.write(".github/workflows/some.yml", FINE)
+    tree.write(".github/actionlint.yaml", "paths:\n  '**':\n    ignore: ['.*']\n")
+    with pytest.raises(ScanFailed, match=r"remove \.github/actionlint\.yaml"):
+        workflows.mistakes(tree.top)

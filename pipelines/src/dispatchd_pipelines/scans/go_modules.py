@@ -1,8 +1,8 @@
 """Looks for known vulnerabilities in the Go programs that tests of infra/ build, with govulncheck."""
 
 import os
-import urllib.error
 import urllib.request
+from http.client import HTTPException
 from pathlib import Path
 
 from dispatchd_pipelines.scans import sarif
@@ -14,7 +14,6 @@ TOOLS = Path("pipelines/scanners")
 
 MODULES = Path("infra/tools")
 DATABASE = "https://vuln.go.dev"
-_PATIENCE_S = 20.0
 
 
 def tool(name: str, *arguments: str) -> list[str]:
@@ -27,7 +26,7 @@ def environment() -> dict[str, str]:
     return {**os.environ, "GOTOOLCHAIN": "local", "GOFLAGS": "-mod=readonly"}
 
 
-def scan(root: Path, database: str | None = None) -> list[Finding]:
+def scan(root: Path, database: str | None = None, patience_s: float = 20.0) -> list[Finding]:
     """The vulnerabilities whose code the programs can reach. Raises NotRun if the database does not answer."""
     modules = sorted(path.parent for path in (root / MODULES).glob("*/go.mod"))
     if not modules:
@@ -35,10 +34,10 @@ def scan(root: Path, database: str | None = None) -> list[Finding]:
     database = database or DATABASE
     # Before a minute goes into building govulncheck.
     try:
-        with urllib.request.urlopen(f"{database}/index/db.json", timeout=_PATIENCE_S):
+        with urllib.request.urlopen(f"{database}/index/db.json", timeout=patience_s):
             pass
-    except urllib.error.URLError as error:
-        raise NotRun(f"the database of Go's vulnerabilities does not answer: {error.reason}") from error
+    except (OSError, HTTPException) as error:
+        raise NotRun(f"the database of Go's vulnerabilities does not answer: {error}") from error
     return [each for module in modules for each in _of(module, root, database)]
 
 
