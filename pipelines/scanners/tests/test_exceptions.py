@@ -24,17 +24,17 @@ until = 2026-12-01
 
 
 def test_an_exception_holds_on_its_last_day() -> None:
-    found = exceptions.load(ENTRY, "dockerfile", TODAY)
+    found = exceptions.load(ENTRY, "dockerfile", SCANS, TODAY)
     assert found.reasons == {"DL3002 Dockerfile": "the program opens port 80"}
 
 
 def test_an_exception_that_is_over_is_refused() -> None:
     with pytest.raises(BadExceptions, match=r"'DL3002 Dockerfile' ended on 2026-12-01"):
-        exceptions.load(ENTRY, "dockerfile", date(2026, 12, 2))
+        exceptions.load(ENTRY, "dockerfile", SCANS, date(2026, 12, 2))
 
 
 def test_an_exception_of_one_scan_means_nothing_to_another() -> None:
-    assert exceptions.load(ENTRY, "code", date(2027, 12, 2)).reasons == {}
+    assert exceptions.load(ENTRY, "code", SCANS, date(2027, 12, 2)).reasons == {}
 
 
 @pytest.mark.parametrize(
@@ -46,18 +46,22 @@ def test_an_exception_of_one_scan_means_nothing_to_another() -> None:
         (ENTRY.replace("until = 2026-12-01", "until = 2027-12-01"), "within 366 days"),
         (ENTRY.replace("until = 2026-12-01", "until = 2026-10-01"), "end after it begins"),
         (ENTRY + ENTRY, "excused twice"),
+        (ENTRY.replace("dockerfile", "dokkerfile"), "there is no scan 'dokkerfile': name one of secrets, code"),
+        (ENTRY.replace("[[exception]]", "[[exceptions]]"), r"begin with \[\[exception\]\]"),
+        (ENTRY.replace("[[exception]]", "[exception]"), r"begin with \[\[exception\]\]"),
+        ("exception = [1]", "exactly these keys"),
         ("[[exception", "is no TOML"),
     ],
 )
 def test_an_entry_that_is_not_complete_is_refused(text: str, message: str) -> None:
     with pytest.raises(BadExceptions, match=message):
-        exceptions.load(text, "dockerfile", TODAY)
+        exceptions.load(text, "dockerfile", SCANS, TODAY)
 
 
 def test_the_exceptions_of_this_repository_can_be_read() -> None:
     text = (TOP / EXCEPTIONS).read_text("utf-8")
     for scan in SCANS:
-        exceptions.load(text, scan, date(2026, 11, 28))
+        exceptions.load(text, scan, SCANS, date(2026, 11, 28))
 
 
 @pytest.fixture
@@ -81,15 +85,33 @@ def test_a_finding_that_is_excused_passes_and_is_told_with_its_reason(root_image
     assert result["suppressions"][0]["justification"] == "the program opens port 80"
 
 
+def test_an_exception_whose_finding_is_gone_fails_and_says_which(
+    root_image: Tree, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root_image.write(str(EXCEPTIONS), ENTRY)
+    root_image.write("Dockerfile", "FROM example.org/base:1.0\nUSER 65532:65532\n")
+    assert main(["dockerfile"], root_image.top, TODAY) == 1
+    assert "the exception for 'DL3002 Dockerfile' excuses nothing any more: remove it" in capsys.readouterr().err
+
+
 def test_a_scan_whose_exception_is_over_fails(root_image: Tree, capsys: pytest.CaptureFixture[str]) -> None:
     root_image.write(str(EXCEPTIONS), ENTRY)
+    root_image.write("build/scans/dockerfile.sarif", "of an earlier run")
     assert main(["dockerfile"], root_image.top, date(2026, 12, 2)) == 1
     assert "ended on 2026-12-01" in capsys.readouterr().err
+    assert not (root_image.top / "build/scans/dockerfile.sarif").exists()
+
+
+def test_a_folder_that_is_not_the_top_of_the_repository_is_refused(
+    tree: Tree, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["dockerfile"], tree.top, TODAY) == 1
+    assert "pipelines/exceptions.toml: run this at the top of the repository" in capsys.readouterr().err
 
 
 def test_an_unknown_scan_is_answered_with_the_choices(tree: Tree, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["sekrets"], tree.top, TODAY) == 2
-    assert "secrets, code, dependencies, licences, go, dockerfile, workflows" in capsys.readouterr().err
+    assert "secrets, code, dependencies, licences-app, licences-infra," in capsys.readouterr().err
 
 
 def test_a_scan_that_could_not_look_is_neither_passed_nor_failed(

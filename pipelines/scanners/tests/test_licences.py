@@ -28,6 +28,7 @@ def findings(folder: Path, monkeypatch: pytest.MonkeyPatch, *lines: str) -> list
         ["Classifier: License :: OSI Approved :: MIT License", "Classifier: License :: OSI Approved :: BSD License"],
         ["License: Proprietary"],
         ["License: UNKNOWN"],
+        ["License: MIT", "License: Proprietary"],
         [],
     ],
 )

@@ -187,7 +187,7 @@ STEPS: tuple[Step, ...] = (
     *(
         Step(
             f"scan-licences-{name}",
-            ("python", "-m", "dispatchd_pipelines.scans", "licences", f"licences-{name}"),
+            ("python", "-m", "dispatchd_pipelines.scans", f"licences-{name}"),
             (*_SCANS, *inputs),
             role,
             environment=_PYTHON_OF_OURS,

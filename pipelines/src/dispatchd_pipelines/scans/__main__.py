@@ -1,9 +1,8 @@
-"""One scan of this repository: `python -m dispatchd_pipelines.scans SCAN [REPORT]`, at its top.
+"""One scan of this repository: `python -m dispatchd_pipelines.scans SCAN`, at its top.
 
-It prints what was found and writes it to build/scans/REPORT.sarif; without a name the report is called as the scan is.
-The exit code is 0 if nothing was found that is not excused in pipelines/exceptions.toml, 1 if something was or the
-scanner failed, 2 if there is no such scan, and 75 if the scan could not look where it has to: that is "not run", and
-never passed.
+It prints what was found and writes it to build/scans/SCAN.sarif. The exit code is 0 if nothing was found that is not
+excused in pipelines/exceptions.toml, 1 if something was, if an exception excuses nothing or if the scanner failed, 2
+if there is no such scan, and 75 if the scan could not look where it has to: that is "not run", and never passed.
 """
 
 import os
@@ -20,7 +19,7 @@ SCANS: Mapping[str, Callable[[Path], list[Finding]]] = {
     "secrets": secrets.scan,
     "code": code.scan,
     "dependencies": dependencies.scan,
-    "licences": licences.scan,
+    **{f"licences-{environment}": licences.scan for environment in licences.ENVIRONMENTS},
     "go": go_modules.scan,
     "dockerfile": containers.scan,
     "workflows": workflows.scan,
@@ -31,33 +30,40 @@ NOT_RUN = os.EX_TEMPFAIL
 
 
 def main(arguments: Sequence[str], root: Path, today: date) -> int:
-    if len(arguments) not in (1, 2) or arguments[0] not in SCANS:
+    if len(arguments) != 1 or arguments[0] not in SCANS:
         _say(f"scans: name one of these: {', '.join(SCANS)}")
         return 2
     name = arguments[0]
+    report = root / REPORTS / f"{name}.sarif"
+    report.unlink(missing_ok=True)
     try:
-        exceptions = load((root / EXCEPTIONS).read_text("utf-8"), name, today)
+        exceptions = load((root / EXCEPTIONS).read_text("utf-8"), name, SCANS, today)
         findings = SCANS[name](root)
     except NotRun as reason:
         _say(f"scan {name}: not run: {reason}")
         return NOT_RUN
+    except FileNotFoundError as error:
+        _say(f"scan {name}: failed: there is no {error.filename}: run this at the top of the repository")
+        return 1
     except (ScanFailed, BadExceptions) as error:
         _say(f"scan {name}: failed: {error}")
         return 1
-    report = root / REPORTS / f"{arguments[-1]}.sarif"
     report.parent.mkdir(parents=True, exist_ok=True)
-    report.write_text(sarif.write(arguments[-1], findings, exceptions.reasons), "utf-8")
+    report.write_text(sarif.write(name, findings, exceptions.reasons), "utf-8")
     return judge(name, findings, exceptions)
 
 
 def judge(name: str, findings: Sequence[Finding], exceptions: Exceptions) -> int:
-    """Says what was found, and what to write down to excuse it; returns the exit code."""
+    """Says what was found, what to write down to excuse it, and what is excused for nothing; returns the exit code."""
     open_ones = sorted(each for each in findings if each.key not in exceptions.reasons)
     for each in open_ones:
         _say(f"{each}\n    (an exception would name: {each.key})")
+    needless = sorted(exceptions.reasons.keys() - {each.key for each in findings})
+    for key in needless:
+        _say(f"the exception for {key!r} excuses nothing any more: remove it from {EXCEPTIONS}")
     excused = len(findings) - len(open_ones)
     _say(f"scan {name}: {len(open_ones)} findings, and {excused} that are excused for a time")
-    return 1 if open_ones else 0
+    return 1 if open_ones or needless else 0
 
 
 def _say(line: str) -> None:

@@ -4,7 +4,10 @@ import json
 import re
 import tempfile
 import tomllib
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 from dispatchd_pipelines.scans.finding import Finding, NotRun, ScanFailed
 from dispatchd_pipelines.scans.programs import run
@@ -15,7 +18,20 @@ _PINNED = re.compile(r"^([A-Za-z0-9._-]+)==([^\s;\\]+)", re.M)
 
 def scan(root: Path, database: str | None = None) -> list[Finding]:
     """The known vulnerabilities. Raises NotRun unless every package of every lock file could be looked up."""
-    return [each for lock in LOCKS for each in _of(lock, root, database)]
+    locks: dict[tuple[str, str], list[str]] = defaultdict(list)
+    for lock in LOCKS:
+        for package in packages(root / lock):
+            locks[package].append(lock)
+    # pip-audit takes a package in one version at a time.
+    findings: list[Finding] = []
+    left = sorted(locks)
+    while left:
+        once = dict(left)
+        for known in _audit(once, root, database):
+            name, version = known["name"], known["version"]
+            findings += [_finding(name, version, locks[name, once[name]], each) for each in known["vulns"]]
+        left = [each for each in left if once[each[0]] != each[1]]
+    return findings
 
 
 def packages(lock: Path) -> list[tuple[str, str]]:
@@ -31,18 +47,7 @@ def packages(lock: Path) -> list[tuple[str, str]]:
     return sorted(set(pinned))
 
 
-def _of(lock: str, root: Path, database: str | None) -> list[Finding]:
-    # A lock file may pin a package twice, for different versions of Python: pip-audit takes only one at a time.
-    findings: list[Finding] = []
-    left = packages(root / lock)
-    while left:
-        once = dict(left)
-        findings += _audit(lock, once, root, database)
-        left = [each for each in left if once[each[0]] != each[1]]
-    return findings
-
-
-def _audit(lock: str, pinned: dict[str, str], root: Path, database: str | None) -> list[Finding]:
+def _audit(pinned: Mapping[str, str], root: Path, database: str | None) -> list[dict[str, Any]]:
     with tempfile.TemporaryDirectory() as folder:
         requirements = Path(folder) / "requirements.txt"
         requirements.write_text("".join(f"{name}=={version}\n" for name, version in pinned.items()), "utf-8")
@@ -56,22 +61,20 @@ def _audit(lock: str, pinned: dict[str, str], root: Path, database: str | None) 
         if "Connection" in last or "Timeout" in last or "ServiceError" in last:
             raise NotRun(f"the database of vulnerabilities does not answer: {last}") from error
         raise ScanFailed(f"pip-audit gave no report: {last}") from error
-    check_complete(lock, pinned, answered)
-    return [
-        Finding(each["id"], f"{package['name']}=={package['version']}", _message(lock, each))
-        for package in answered
-        for each in package["vulns"]
-    ]
+    check_complete(pinned, answered)
+    return list(answered)
 
 
-def check_complete(lock: str, pinned: dict[str, str], answered: list[dict[str, str]]) -> None:
+def check_complete(pinned: Mapping[str, str], answered: Iterable[Mapping[str, Any]]) -> None:
     """pip-audit calls it a success to have looked up nothing at all."""
     looked_up = {each["name"] for each in answered if "skip_reason" not in each}
     missing = sorted(pinned.keys() - looked_up)
     if missing:
-        raise NotRun(f"{len(missing)} of {len(pinned)} packages of {lock} could not be looked up, such as {missing[0]}")
+        raise NotRun(f"{len(missing)} of {len(pinned)} packages could not be looked up, such as {missing[0]}")
 
 
-def _message(lock: str, vulnerability: dict[str, list[str]]) -> str:
+def _finding(name: str, version: str, locks: Iterable[str], vulnerability: Mapping[str, Any]) -> Finding:
     fixed = ", ".join(vulnerability["fix_versions"]) or "no version yet"
-    return f"is in {lock}; also known as {', '.join(vulnerability['aliases']) or 'nothing else'}; fixed in {fixed}"
+    known_as = ", ".join(vulnerability["aliases"]) or "nothing else"
+    message = f"is in {' and '.join(locks)}; also known as {known_as}; fixed in {fixed}"
+    return Finding(vulnerability["id"], f"{name}=={version}", message)

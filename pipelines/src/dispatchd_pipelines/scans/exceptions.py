@@ -1,11 +1,12 @@
 """The findings that are accepted for a time: `pipelines/exceptions.toml`, each with a reason and an end.
 
 There is one file for all scans, and nothing else excuses a finding: no comment beside the code and no list of a
-scanner's own. An entry that is over fails the scan that it belongs to, whether the finding is still there or not.
+scanner's own. An entry that is over fails the scan that it belongs to, whether the finding is still there or not, and
+so does one whose finding is gone.
 """
 
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import date, timedelta
 
@@ -26,15 +27,22 @@ class Exceptions:
     reasons: Mapping[str, str]
 
 
-def load(text: str, scan: str, today: date) -> Exceptions:
-    """The exceptions for this scan. Raises BadExceptions for an entry that is malformed, over, or there twice."""
+def load(text: str, scan: str, scans: Collection[str], today: date) -> Exceptions:
+    """The exceptions for one of these scans. Raises BadExceptions for an entry that is malformed, over, or repeated."""
     try:
-        entries = tomllib.loads(text).get("exception", [])
+        content = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise BadExceptions(f"exceptions.toml is no TOML: {error}") from error
+    entries = content.pop("exception", [])
+    if content or not isinstance(entries, list):
+        raise BadExceptions("exceptions.toml has to consist of entries that begin with [[exception]]")
     reasons: dict[str, str] = {}
     for number, entry in enumerate(entries, 1):
         _check(number, entry)
+        if entry["scan"] not in scans:
+            raise BadExceptions(
+                f"entry {number} of exceptions.toml: there is no scan {entry['scan']!r}: name one of {', '.join(scans)}"
+            )
         if entry["scan"] != scan:
             continue
         finding = entry["finding"]
@@ -49,9 +57,9 @@ def load(text: str, scan: str, today: date) -> Exceptions:
     return Exceptions(reasons)
 
 
-def _check(number: int, entry: Mapping[str, object]) -> None:
+def _check(number: int, entry: object) -> None:
     named = f"entry {number} of exceptions.toml"
-    if set(entry) != set(_FIELDS):
+    if not isinstance(entry, dict) or set(entry) != set(_FIELDS):
         raise BadExceptions(f"{named} has to have exactly these keys: {', '.join(_FIELDS)}")
     for key, kind in _FIELDS.items():
         if type(entry[key]) is not kind:

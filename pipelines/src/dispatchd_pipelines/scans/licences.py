@@ -11,6 +11,8 @@ from pathlib import Path
 
 from dispatchd_pipelines.scans.finding import Finding
 
+ENVIRONMENTS = ("app", "infra", "pipelines", "scanners")
+
 ALLOWED = frozenset(
     {
         "0BSD",
@@ -75,8 +77,7 @@ def declared(metadata: importlib.metadata.PackageMetadata) -> str:
     """The licence that a package declares, as an SPDX expression where it can be read as one."""
     for expression in metadata.get_all("License-Expression") or []:
         return str(expression)
-    [text] = metadata.get_all("License") or [""]
-    written = str(text).strip().partition("\n")[0].strip()
+    written = str("".join(metadata.get_all("License") or [])).strip().partition("\n")[0].strip()
     if written in ALLOWED or written.lower() in _WRITTEN_AS:
         return _WRITTEN_AS.get(written.lower(), written)
     classifiers = [str(each) for each in metadata.get_all("Classifier") or []]
