@@ -1,7 +1,7 @@
 """A registry that a release is published to, as far as crane and the engine tell of it."""
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,12 +21,18 @@ REFUSED = "Error: GET https://ghcr.io/v2/owner/x/manifests/y: DENIED: requested 
 
 
 class FakeTags:
-    """What the tags of a registry stand for, as far as crane tells of it, and what it was asked to change."""
+    """What the tags of a registry stand for, as far as crane tells of it, and what it was asked to change.
 
-    def __init__(self, tags: Mapping[str, str] | None = None, *, broken: str = "") -> None:
+    `broken` is what it answers to everything, and `untagged` has the repositories to which it gives no tag.
+    """
+
+    def __init__(
+        self, tags: Mapping[str, str] | None = None, *, broken: str = "", untagged: Collection[str] = ()
+    ) -> None:
         self.tags = dict(tags or {})
         self.given: list[str] = []
         self.broken = broken
+        self.untagged = untagged
         self._execution: Execution | None = None
 
     def execution(self, outcome: Callable[[list[str]], Outcome] = lambda _argv: Outcome()) -> Execution:
@@ -41,6 +47,8 @@ class FakeTags:
             return Outcome(1, stderr=f"HEAD request failed, falling back on GET\n{self.broken}\n")
         if argv[0] == "tag":
             repository, digest = argv[1].split("@")
+            if repository in self.untagged:
+                return Outcome(1, stderr=f"{REFUSED}\n")
             self.tags[f"{repository}:{argv[2]}"] = digest
             self.given.append(f"{repository}:{argv[2]}")
             return Outcome()

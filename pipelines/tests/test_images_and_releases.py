@@ -117,6 +117,45 @@ def test_a_registry_that_refuses_is_no_registry_without_the_image(engine: Engine
     assert execution.published == []
 
 
+def test_a_registry_that_refuses_a_push_leaves_no_version_behind(engine: Engine) -> None:
+    """In one line, after an image that it took: that one has no version either, and a rerun completes the release."""
+    registry = FakeTags()
+    execution = registry.execution()
+    execution.unpushed = {repository("scheduler"): "denied: permission_denied: write_package"}
+    with pytest.raises(CallFailed, match=r"^\w+: the registry refuses \S+scheduler:sha-\w+: check --username.*write_package\)$"):
+        engine.call("publish", WANTED, execution=execution)
+    assert [address for address, _i, _d in execution.published] == [f"{repository('control-plane')}:{SHA}"]
+    assert registry.given == []
+
+
+def test_a_registry_that_refuses_a_version_is_told_and_a_rerun_completes_the_release(engine: Engine) -> None:
+    at_commit = {f"{repository(service)}:{SHA}": OLD for service in SERVICES}
+    registry = FakeTags(at_commit, untagged={repository("scheduler")})
+    with pytest.raises(CallFailed, match=r"^\w+: the registry refuses \S+dispatchd-scheduler:v1\.2\.3: check --username.*$"):
+        engine.call("publish", WANTED, execution=registry.execution())
+    again = FakeTags(registry.tags)
+    engine.call("publish", WANTED, execution=again.execution())
+    assert registry.given + again.given == [f"{repository(service)}:v1.2.3" for service in SERVICES]
+
+
+@pytest.mark.parametrize(("held", "says"), [(None, r"can't be read: .*env:GITHUB_TOKEN'"), (" \n", "is empty")])
+def test_a_missing_secret_is_told_before_anything_is_asked_or_built(
+    engine: Engine, held: str | None, says: str
+) -> None:
+    execution = FakeTags().execution()
+    execution.secrets = {"env:GITHUB_TOKEN": held}
+    with pytest.raises(CallFailed, match=f"^\\w+: --token {says}; name one as env:NAME, file:PATH or cmd:COMMAND$"):
+        engine.call("publish", WANTED, execution=execution)
+    assert execution.commands == []
+
+
+def test_an_owner_with_capital_letters_is_written_as_a_registry_wants_it(engine: Engine) -> None:
+    registry = FakeTags({f"{repository(service)}:{SHA}": OLD for service in SERVICES})
+    file = engine.call("publish", WANTED | {"registry": "ghcr.io/Owner"}, execution=registry.execution())
+    images = json.loads(file.parent.arguments["contents"])
+    assert [image["ref"] for image in images] == [f"{repository(service)}:v1.2.3" for service in SERVICES]
+
+
 def test_a_registry_that_does_not_answer_is_not_taken_for_an_empty_one(engine: Engine) -> None:
     execution = FakeTags(broken='Error: Get "https://ghcr.io/v2/": dial tcp: connect: connection refused').execution()
     with pytest.raises(CallFailed, match=r"the registry gave no answer for .* connection refused"):
@@ -143,10 +182,14 @@ def test_an_image_that_runs_as_root_or_through_a_shell_does_not_pass(
         engine.call("images", execution=Execution(user=user, entrypoint=entrypoint))
 
 
-@pytest.mark.parametrize(("argument", "value"), [("tag", "latest"), ("tag", "sha-1234567"), ("registry", "ghcr.io")])
+@pytest.mark.parametrize(
+    ("argument", "value"),
+    [("tag", "latest"), ("tag", "sha-1234567"), ("tag", "1.2.3"), ("tag", "v1.2.3-rc.1"), ("registry", "ghcr.io")],
+)
 def test_what_is_no_release_is_refused_at_once(engine: Engine, argument: str, value: str) -> None:
+    """A version is what the release program takes for one."""
     execution = FakeTags().execution()
-    with pytest.raises(CallFailed, match=f"--{argument} '{value}' .* write one such as"):
+    with pytest.raises(CallFailed, match=f"^\\w+: --{argument} '{value}' .* such as .*$"):
         engine.call("publish", WANTED | {argument: value}, execution=execution)
     assert execution.commands == []
 

@@ -166,7 +166,7 @@ class Dispatchd:
         token: Annotated[dagger.Secret, Doc("The password of that user, such as env:GITHUB_TOKEN.")],
     ) -> dagger.File:
         """Build, smoke, scan and push the images of this commit, then give them their version; gives images.json."""
-        wanted = release.Release(registry, tag, await self.git.commit())
+        wanted = release.Release.of(registry, tag, await self.git.commit())
         text = await release.publish(self._environments, self.git, wanted, username, token, self.at_once)
         return dag.directory().with_new_file("images.json", text).file("images.json")
 

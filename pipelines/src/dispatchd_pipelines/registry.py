@@ -37,6 +37,10 @@ class Unreachable(RegistryError):
     """The registry gave no usable answer."""
 
 
+class NoToken(RegistryError):
+    """There is nothing to log in with."""
+
+
 def error_of(reference: str, printed: str) -> RegistryError:
     """What crane means by its last line. Those before it tell of tries that it did not give up after."""
     last = printed.strip().splitlines()[-1] if printed.strip() else "no answer"
@@ -76,9 +80,9 @@ class Registry:
 
     async def push(self, address: str, variants: list[dagger.Container]) -> str:
         """Push an image for all its platforms; gives the digest of their index. Raises RegistryError."""
-        authorised = dag.container().with_registry_auth(self._host, self._username, self._token)
+        client = dag.container().with_registry_auth(self._host, self._username, self._token)
         try:
-            pushed = await authorised.publish(address, platform_variants=variants)
+            pushed = await client.publish(address, platform_variants=variants)
         except dagger.QueryError as failure:
             raise error_of(address, str(failure)) from failure
         found = _DIGEST.search(pushed)
@@ -93,15 +97,31 @@ class Registry:
         return await ended.stdout()
 
 
-async def log_in(pins: Pins, host: str, username: str, token: dagger.Secret) -> Registry:
-    """A registry for a user. The token reaches crane as a file that is a secret, and nothing else."""
-    given = base64.b64encode(f"{username}:{await token.plaintext()}".encode()).decode()
+async def authorised(
+    container: dagger.Container, host: str, username: str, token: dagger.Secret
+) -> dagger.Container:
+    """The container with the password of a user, as a file that is a secret, and nothing else. Raises NoToken."""
+    given = base64.b64encode(f"{username}:{await _plaintext(token)}".encode()).decode()
     config = dag.set_secret("dispatchd-registry-config", json.dumps({"auths": {host: {"auth": given}}}))
+    return container.with_env_variable("DOCKER_CONFIG", _CONFIG).with_mounted_secret(f"{_CONFIG}/config.json", config)
+
+
+async def _plaintext(token: dagger.Secret) -> str:
+    choices = "name one as env:NAME, file:PATH or cmd:COMMAND"
+    try:
+        text = await token.plaintext()
+    except dagger.QueryError as failure:
+        raise NoToken(f"--token can't be read: {str(failure).splitlines()[-1]}; {choices}") from failure
+    if not text.strip():
+        raise NoToken(f"--token is empty; {choices}")
+    return text
+
+
+async def log_in(pins: Pins, host: str, username: str, token: dagger.Secret) -> Registry:
+    """A registry for a user. Raises NoToken."""
     crane = (
         go(pins)
         .with_env_variable("GOBIN", "/usr/local/bin")
         .with_exec(["go", "install", f"github.com/google/go-containerregistry/cmd/crane@{CRANE}"])
-        .with_env_variable("DOCKER_CONFIG", _CONFIG)
-        .with_mounted_secret(f"{_CONFIG}/config.json", config)
     )
-    return Registry(crane, host, username, token)
+    return Registry(await authorised(crane, host, username, token), host, username, token)

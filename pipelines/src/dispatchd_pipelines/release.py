@@ -11,6 +11,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import Self
 
 import dagger
 
@@ -20,9 +21,10 @@ from dispatchd_pipelines.environments import Environments
 from dispatchd_pipelines.fan_out import Job
 from dispatchd_pipelines.images import Origin, Service
 from dispatchd_pipelines.registry import AnotherDigest, Registry, log_in
+from dispatchd_pipelines.releasing.refused import Refused
+from dispatchd_pipelines.releasing.version import Version
 
 PLATFORMS = ("linux/amd64", "linux/arm64")
-_TAG = re.compile(r"v?\d+\.\d+\.\d+(-[0-9A-Za-z.-]+)?")
 _REGISTRY = re.compile(r"[a-z0-9.-]+(:\d+)?(/[a-z0-9._-]+)+")
 
 
@@ -50,11 +52,19 @@ class Release:
     tag: str
     commit: str
 
-    def __post_init__(self) -> None:
-        if not _TAG.fullmatch(self.tag):
-            raise BadRelease(f"--tag {self.tag!r} is no version; write one such as v1.2.3")
-        if not _REGISTRY.fullmatch(self.registry):
-            raise BadRelease(f"--registry {self.registry!r} names no place; write one such as ghcr.io/owner")
+    @classmethod
+    def of(cls, registry: str, tag: str, commit: str) -> Self:
+        """What somebody asked for. An owner may have capital letters, and a name in a registry has none.
+
+        Raises BadRelease.
+        """
+        try:
+            Version.of_tag(tag)
+        except Refused as refused:
+            raise BadRelease(f"--tag {refused}") from None
+        if not _REGISTRY.fullmatch(registry.lower()):
+            raise BadRelease(f"--registry {registry!r} names no place; write one such as ghcr.io/owner")
+        return cls(registry.lower(), tag, commit)
 
     @property
     def host(self) -> str:

@@ -32,6 +32,10 @@ class Execution:
     outcome: Callable[[list[str]], Outcome] = lambda _argv: Outcome()
     files: Mapping[str, str] = field(default_factory=dict)
     """What is in files, by how their paths end"""
+    secrets: Mapping[str, str | None] = field(default_factory=dict)
+    """What secrets hold, by their URI; None for one that is not there"""
+    unpushed: Mapping[str, str] = field(default_factory=dict)
+    """What a registry answers to the push of an image, by how its address begins; all others it takes"""
     commit: str = COMMIT
     user: str = "65532:65532"
     """Of every image that is built"""
@@ -106,7 +110,7 @@ class Execution:
                 self.evaluate(recipe)
                 return []
             case "Secret", "plaintext":
-                return f"plaintext of {recipe.arguments.get('uri') or recipe.arguments.get('name')}"
+                return self._plaintext(recipe.arguments.get("uri") or recipe.arguments.get("name"))
             case "GitRef", "commit":
                 return self.commit
         raise GraphQLError(f"the session double has no answer for {recipe.type}.{leaf}")
@@ -116,9 +120,18 @@ class Execution:
         for container in variants:
             self.evaluate(container)
         address = arguments["address"]
+        for start, answer in self.unpushed.items():
+            if address.startswith(start):
+                raise GraphQLError(f"failed to export: failed to push {address}: {answer}")
         digest = "sha256:" + hashlib.sha256(f"{address} {[each.id for each in variants]}".encode()).hexdigest()
         self.published.append((address, variants, digest))
         return f"{address}@{digest}"
+
+    def _plaintext(self, name: str) -> str:
+        text = self.secrets.get(name, f"plaintext of {name}")
+        if text is None:
+            raise GraphQLError(f"failed to get secret plaintext: secret env var not found: {name!r}")
+        return text
 
     def _contents(self, recipe: Recipe) -> str:
         path = next((step.arguments["path"] for step in reversed(recipe.chain()) if "path" in step.arguments), "")
