@@ -17,8 +17,9 @@ os.environ |= {"DAGGER_MODULE": "dispatchd", "DAGGER_MAIN_OBJECT": "Dispatchd"}
 
 @pytest.fixture(scope="session")
 def session_server() -> Iterator[SessionServer]:
-    from session import schema
+    from session import converters, schema
 
+    converters.make_when_needed()
     with SessionServer(schema.derive(schema.installed())).running() as server:
         os.environ |= {"DAGGER_SESSION_PORT": str(server.port), "DAGGER_SESSION_TOKEN": TOKEN}
         yield server

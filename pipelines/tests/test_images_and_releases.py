@@ -8,7 +8,7 @@ import pytest
 
 import tree
 from dispatchd_pipelines import pins
-from releases import CREATED, OLD, REFUSED, SERVICES, SHA, WANTED, FakeTags, Released, repository
+from releases import CREATED, OLD, REFUSED, SERVICES, SHA, TOKEN, WANTED, FakeTags, Released, repository
 from session.engine import CallFailed, Engine
 from session.execution import COMMIT, Execution, Outcome
 from session.recipe import Recipe
@@ -122,7 +122,9 @@ def test_a_registry_that_refuses_a_push_leaves_no_version_behind(engine: Engine)
     registry = FakeTags()
     execution = registry.execution()
     execution.unpushed = {repository("scheduler"): "denied: permission_denied: write_package"}
-    with pytest.raises(CallFailed, match=r"^\w+: the registry refuses \S+scheduler:sha-\w+: check --username.*write_package\)$"):
+    with pytest.raises(
+        CallFailed, match=r"^\w+: the registry refuses \S+scheduler:sha-\w+: check --username.*write_package\)$"
+    ):
         engine.call("publish", WANTED, execution=execution)
     assert [address for address, _i, _d in execution.published] == [f"{repository('control-plane')}:{SHA}"]
     assert registry.given == []
@@ -131,7 +133,9 @@ def test_a_registry_that_refuses_a_push_leaves_no_version_behind(engine: Engine)
 def test_a_registry_that_refuses_a_version_is_told_and_a_rerun_completes_the_release(engine: Engine) -> None:
     at_commit = {f"{repository(service)}:{SHA}": OLD for service in SERVICES}
     registry = FakeTags(at_commit, untagged={repository("scheduler")})
-    with pytest.raises(CallFailed, match=r"^\w+: the registry refuses \S+dispatchd-scheduler:v1\.2\.3: check --username.*$"):
+    with pytest.raises(
+        CallFailed, match=r"^\w+: the registry refuses \S+dispatchd-scheduler:v1\.2\.3: check --username.*$"
+    ):
         engine.call("publish", WANTED, execution=registry.execution())
     again = FakeTags(registry.tags)
     engine.call("publish", WANTED, execution=again.execution())
@@ -149,6 +153,46 @@ def test_a_missing_secret_is_told_before_anything_is_asked_or_built(
     assert execution.commands == []
 
 
+def listed(engine: Engine, images: object, execution: Execution) -> Recipe:
+    """The lists of what these images consist of."""
+    file = Recipe("Directory", "withNewFile", {"path": "images.json", "contents": json.dumps(images)})
+    given = {"images": Recipe("File", "file", {"path": "images.json"}, file), "username": "robot", "token": TOKEN}
+    folder = engine.call("sboms", given, execution=execution)
+    assert isinstance(folder, Recipe)
+    return folder
+
+
+def test_what_a_release_consists_of_is_read_from_exactly_what_was_published(engine: Engine, released: Released) -> None:
+    """From the digest of each index, for each platform; the registry gets a password that is a secret."""
+    execution = Execution()
+    folder = listed(engine, released.images, execution)
+    digests = {image["service"]: image["digest"] for image in released.images}
+    for service in SERVICES:
+        for architecture in ("amd64", "arm64"):
+            path = f"{service}-linux-{architecture}.cdx.json"
+            [file] = [step.arguments["source"] for step in folder.chain() if step.arguments.get("path") == path]
+            [command] = [step.arguments["args"] for step in file.chain() if step.field == "withExec"]
+            assert command[-1] == f"{repository(service)}@{digests[service]}"
+            assert command[command.index("--platform") + 1] == f"linux/{architecture}"
+            assert command[command.index("--format") + 1] == "cyclonedx"
+            assert [s.arguments["path"] for s in file.chain() if s.field == "withMountedSecret"] == [
+                "/run/registry/config.json"
+            ]
+    assert len([step for step in folder.chain() if step.field == "withFile"]) == 6
+
+
+def test_a_registry_that_refuses_to_show_an_image_is_told_in_one_line(engine: Engine, released: Released) -> None:
+    said = "FATAL\tFatal error\t4 errors occurred:\n* remote error: GET https://ghcr.io/token: DENIED: denied\n"
+    execution = Execution(lambda _argv: Outcome(1, stderr=said))
+    with pytest.raises(CallFailed, match=r"^\w+: the registry refuses \S+control-plane@sha256:\w+: check .*$"):
+        listed(engine, released.images, execution)
+
+
+def test_images_that_are_not_those_of_a_release_are_refused(engine: Engine) -> None:
+    with pytest.raises(CallFailed, match=r"^\w+: --images has to list service, repository, digest and platforms .*$"):
+        listed(engine, [{"service": "scheduler"}], Execution())
+
+
 def test_an_owner_with_capital_letters_is_written_as_a_registry_wants_it(engine: Engine) -> None:
     registry = FakeTags({f"{repository(service)}:{SHA}": OLD for service in SERVICES})
     file = engine.call("publish", WANTED | {"registry": "ghcr.io/Owner"}, execution=registry.execution())
@@ -163,12 +207,13 @@ def test_a_registry_that_does_not_answer_is_not_taken_for_an_empty_one(engine: E
     assert execution.published == []
 
 
-def test_nothing_is_pushed_when_an_image_does_not_pass(engine: Engine) -> None:
+@pytest.mark.parametrize(("program", "outcome"), [("trivy", "not run"), ("dispatchd_pipelines.scans", "failed")])
+def test_nothing_is_pushed_when_an_image_has_a_finding_or_could_not_be_scanned(
+    engine: Engine, program: str, outcome: str
+) -> None:
     registry = FakeTags()
-    execution = registry.execution(
-        lambda argv: Outcome(1, stderr="no") if argv[:2] == ["trivy", "image"] else Outcome()
-    )
-    with pytest.raises(CallFailed, match="failed"):
+    execution = registry.execution(lambda argv: Outcome(1, stderr="no") if program in argv else Outcome())
+    with pytest.raises(CallFailed, match=rf"(?m)^{outcome} .* scan of scheduler on linux/arm64: "):
         engine.call("publish", WANTED, execution=execution)
     assert execution.published == []
     assert registry.given == []

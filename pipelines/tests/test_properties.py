@@ -11,14 +11,18 @@ import tree
 from dispatchd_pipelines import pins
 from dispatchd_pipelines.admitted import ADMITTED, IGNORE
 from dispatchd_pipelines.checks import RUN
-from dispatchd_pipelines.parts import Part, steps_of, why_not_run
-from dispatchd_pipelines.steps import STEPS
+from dispatchd_pipelines.parts import Part, is_scan, steps_of, why_not_run
+from dispatchd_pipelines.scans.trivy import FOUND, SCANNED
+from dispatchd_pipelines.steps import STEPS, step
 from releases import OLD, SERVICES, SHA, WANTED, FakeTags, Released, repository
 from session.engine import CallFailed, Engine, declared
 from session.execution import Execution, Outcome
 from session.recipe import Recipe
 
 NEVER_CACHED = ("drill", "load_test", "publish", "promote", "scan", "integration", "images", "ci", "evidence")
+
+
+JUDGE = ["python", "-m", "dispatchd_pipelines.scans"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,9 +93,65 @@ def test_ci_runs_every_step_that_needs_nothing_an_engine_lacks(ci: Seen) -> None
     }
 
 
-def test_in_ci_no_command_may_fail_and_pass_all_the_same(ci: Seen) -> None:
-    expected = {command.arguments.get("expect", "SUCCESS") for command in ci.execution.commands}
-    assert expected == {"SUCCESS"}
+def leaves_a_report(argv: list[str]) -> bool:
+    """Whether its report is kept if it ends with another exit code than 0."""
+    return argv[0] == "trivy" or argv[:3] == JUDGE
+
+
+def test_in_ci_no_command_but_scans_may_fail_without_ending_what_comes_after(ci: Seen) -> None:
+    any_code = [c.arguments["args"] for c in ci.execution.commands if c.arguments.get("expect", "SUCCESS") != "SUCCESS"]
+    assert any_code == [argv for argv in ci.execution.argvs() if leaves_a_report(argv)]
+
+
+def test_ci_fails_with_each_scan_that_finds_something(engine: Engine) -> None:
+    found = Execution(
+        lambda argv: Outcome(1, stderr="two findings") if "dispatchd_pipelines.scans" in argv else Outcome()
+    )
+    with pytest.raises(CallFailed) as failure:
+        engine.call("ci", execution=found)
+    report = str(failure.value)
+    judged = [f"scan of {what}" for what in (*SERVICES, "the files with Trivy")]
+    for name in (*(each.name for each in STEPS if is_scan(each)), *judged):
+        assert re.search(rf"^failed .* {name}: exit code 1$", report, re.M), name
+        assert f"--- {name}\ntwo findings\n" in report
+
+
+def test_a_scan_that_could_not_look_is_not_run_and_ci_does_not_pass(engine: Engine) -> None:
+    """Trivy without its database, and a scan that says so by its exit code."""
+
+    def no_database(argv: list[str]) -> Outcome:
+        if argv[0] == "trivy":
+            return Outcome(1, stderr="FATAL\tFatal error\trun error: failed to download vulnerability DB\n")
+        return Outcome(75) if argv[-1] == "go" else Outcome()
+
+    with pytest.raises(CallFailed) as failure:
+        engine.call("scan", execution=Execution(no_database))
+    report = str(failure.value)
+    assert re.search("^not run .* scan-go: it needs a database in the network$", report, re.M)
+    for what in (*SERVICES, "the files with Trivy"):
+        assert re.search(f"^not run .* scan of {what}: Trivy could not look: FATAL.*vulnerability DB$", report, re.M)
+    assert re.search(r"^steps: \d+ passed, 5 not run$", report, re.M)
+
+
+def test_what_trivy_finds_is_judged_like_any_other_finding(ci: Seen) -> None:
+    """By the program that knows the exceptions, which is given exactly what Trivy has written."""
+    judges = [c for c in ci.execution.commands if c.arguments["args"][-1].startswith("trivy-")]
+    assert {" ".join(c.arguments["args"]) for c in judges} == {f"{' '.join(JUDGE)} trivy-{what}" for what in SCANNED}
+    assert set(SCANNED) == {"files", *SERVICES}
+    for judge in judges:
+        [given] = [step.arguments for step in judge.chain() if step.field == "withFile"]
+        assert given["path"] == f"/src/{FOUND}"
+        [look] = [step.arguments["args"] for step in given["source"].chain() if step.field == "withExec"]
+        assert look[0] == "trivy"
+        assert look[look.index("--output") + 1] == given["source"].arguments["path"]
+        assert look[look.index("--format") + 1] == "json"
+
+
+def test_one_trivy_at_a_time_has_its_cache(ci: Seen) -> None:
+    """A second one would fail after five seconds."""
+    caches = [s.arguments for s in ci.steps() if s.field == "withMountedCache" and "trivy" in s.arguments["path"]]
+    assert caches
+    assert {given["sharing"] for given in caches} == {"LOCKED"}
 
 
 def test_nothing_but_the_scan_of_the_history_depends_on_it(ci: Seen) -> None:
@@ -115,7 +175,7 @@ def test_ci_fails_when_any_part_of_it_does_and_names_each(engine: Engine) -> Non
     last_of_each_part = {part: each for part in Part for each in steps_of(part) if not why_not_run(each)}
     argvs = [each.argv for each in last_of_each_part.values()]
     execution = Execution(
-        lambda given: Outcome(4) if tuple(given) in argvs or given[:2] == ["trivy", "fs"] else Outcome(), user="0"
+        lambda given: Outcome(4) if tuple(given) in argvs or given[-1] == "trivy-files" else Outcome(), user="0"
     )
     with pytest.raises(CallFailed) as failure:
         engine.call("ci", execution=execution)
@@ -182,16 +242,52 @@ def test_the_images_have_the_base_that_the_dockerfile_names() -> None:
     assert f"ARG BASE={pins.PYTHON}\n" in (tree.ROOT / "Dockerfile").read_text("utf-8")
 
 
-def test_the_evidence_is_all_that_ci_found_and_what_each_image_consists_of(engine: Engine) -> None:
+TRIVY_REPORTS = [f"build/scans/trivy-{what}.sarif" for what in ("files", *SERVICES)]
+
+
+def written(folder: Recipe) -> dict[str, str]:
+    """The texts in a folder of evidence."""
+    steps = [step.arguments for step in folder.chain() if step.field == "withNewFile"]
+    return {given["path"]: given["contents"] for given in steps}
+
+
+def left_behind(folder: Recipe) -> list[str]:
+    """What a folder of evidence has taken from commands, as patterns."""
+    taken = [step.arguments for step in folder.chain() if step.field == "withDirectory"]
+    return sorted(f"{each['path']}/{pattern}" for each in taken for pattern in each["include"])
+
+
+def test_the_evidence_is_the_report_of_ci_and_all_that_its_steps_leave(engine: Engine) -> None:
     execution = Execution()
     folder = engine.call("evidence", execution=execution)
-    steps = list(folder.chain())
-    [report] = [step.arguments for step in steps if step.field == "withNewFile"]
-    assert report["path"] == "ci.txt"
-    assert "3 not run" in report["contents"]
-    listed = {step.arguments["path"] for step in steps if step.field == "withFile"}
-    assert listed == {f"sbom/{service}.cdx.json" for service in SERVICES}
+    texts = written(folder)
+    assert texts["outcome.txt"] == "passed\n"
+    assert "3 not run" in texts["report.txt"]
     outputs = [output for each in steps_of(Part.BUILD, Part.SCAN) for output in each.outputs]
-    taken = [step.arguments for step in steps if step.field == "withDirectory"]
-    assert sorted(f"{each['path']}/{pattern}" for each in taken for pattern in each["include"]) == sorted(outputs)
+    assert left_behind(folder) == sorted([*outputs, *TRIVY_REPORTS])
     assert execution.published == []
+
+
+def test_where_something_fails_there_is_evidence_too_and_it_says_so(engine: Engine) -> None:
+    """The wheel can't be built, every scan finds something, and no image is as it must be."""
+    broken = step("build").argv
+
+    def outcome(argv: list[str]) -> Outcome:
+        return Outcome(1) if tuple(argv) == broken or argv[:3] == JUDGE else Outcome()
+
+    folder = engine.call("evidence", execution=Execution(outcome, user="0"))
+    texts = written(folder)
+    assert texts["outcome.txt"] == "failed\n"
+    assert re.search("^failed .* build: exit code 1$", texts["report.txt"], re.M)
+    assert re.search("^failed .* scan-code: exit code 1$", texts["report.txt"], re.M)
+    left = left_behind(folder)
+    assert "dist/*" not in left
+    assert {*TRIVY_REPORTS, "build/scans/code.sarif", "build/sbom/dispatchd.cdx.json"} <= set(left)
+
+
+def test_the_evidence_of_the_scans_alone_has_every_report_of_a_scan(engine: Engine) -> None:
+    execution = Execution()
+    folder = engine.call("evidence", {"only_scans": True}, execution=execution)
+    outputs = [output for each in steps_of(Part.SCAN) for output in each.outputs]
+    assert left_behind(folder) == sorted([*outputs, *TRIVY_REPORTS])
+    assert step("types").argv not in [tuple(argv) for argv in execution.argvs()]

@@ -1,22 +1,26 @@
 """The workflows only call what any machine can run, with as few rights as that needs, and software that was seen."""
 
 import json
+import os
 import re
 import shlex
+import subprocess
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
 import tree
+from dispatchd_pipelines.release import PLATFORMS
 
 FOLDER = tree.ROOT / ".github" / "workflows"
 NAMES = ("ci", "dast", "release-gitops", "security")
 WORKFLOWS = {name: yaml.safe_load((FOLDER / f"{name}.yml").read_text("utf-8")) for name in NAMES}
 VERSIONS = (tree.ROOT / "docs" / "versions.md").read_text("utf-8")
 
-PROGRAMS = {"cosign", "dagger", "echo", "gh", "git", "infra/.venv/bin/infra", "make"}
+PROGRAMS = {"cat", "cosign", "dagger", "echo", "gh", "git", "infra/.venv/bin/infra", "make"}
 """What a workflow may run beside the module: no check, build or publication of its own."""
 OUR_PYTHON = ["python3", "-m", "dispatchd_pipelines.releasing"]
 
@@ -27,7 +31,7 @@ WRITES = {
     ("release-gitops", "release"): {"contents"},
     ("release-gitops", "sign"): {"attestations", "id-token", "packages"},
     ("security", "codeql"): {"security-events"},
-    ("security", "reports"): {"security-events"},
+    ("security", "scans"): {"security-events"},
 }
 """The jobs that may write anything, and what."""
 
@@ -80,12 +84,12 @@ def test_what_the_workflows_fetch_beside_actions_was_seen() -> None:
 def test_the_engine_is_the_one_of_the_module() -> None:
     engine = json.loads((tree.ROOT / "dagger.json").read_text("utf-8"))["engineVersion"].removeprefix("v")
     called = [step["with"]["version"] for _, step in steps() if "dagger-for-github" in step.get("uses", "")]
-    assert called == [engine] * 5
+    assert called == [engine] * 6
 
 
 def test_every_function_that_a_workflow_calls_is_one_of_the_module() -> None:
     called = {step["with"]["args"].split()[0] for _, step in steps() if "dagger-for-github" in step.get("uses", "")}
-    assert called == {"ci", "scan", "evidence", "publish", "promote"}
+    assert called == {"ci", "evidence", "publish", "sboms", "promote"}
     offered = re.findall(r"^(\w+)(?: ->|$)", (tree.ROOT / "pipelines/tests/functions.txt").read_text("utf-8"), re.M)
     assert called <= set(offered)
 
@@ -134,6 +138,65 @@ def test_nothing_is_pushed_but_the_branch_of_the_pull_request() -> None:
     assert pushes == ['git push --force origin "HEAD:refs/heads/$HEAD"']
     [step] = [step for _, step in steps() if "git push" in step.get("run", "")]
     assert step["env"]["HEAD"] == "release-dev-${{ github.ref_name }}"
+
+
+def line_with(words: str, name: str = "release-gitops") -> str:
+    """The one script of a workflow that has these words."""
+    found = [step["run"] for where, step in steps() if where.startswith(f"{name}/") and words in step.get("run", "")]
+    assert len(found) == 1
+    return str(found[0])
+
+
+def run(script: str, folder: Path, **variables: str) -> subprocess.CompletedProcess[str]:
+    """Runs a script as GitHub does."""
+    environment = {**os.environ, "GIT_CONFIG_GLOBAL": os.devnull, **variables}
+    return subprocess.run(
+        ["bash", "-e", "-o", "pipefail", "-c", script], cwd=folder, env=environment, capture_output=True, text=True
+    )
+
+
+def test_a_tag_that_is_no_commit_of_main_is_refused_and_one_that_is_goes_on(tmp_path: Path) -> None:
+    """In a clone as actions/checkout makes it: at the tag, with all branches of the origin."""
+    line = line_with("merge-base")
+    commit = "git -c user.name=T -c user.email=t@example.org commit --quiet --allow-empty --message x"
+    made = f"git init --quiet --initial-branch main here && cd here && {commit} && {commit} && git tag v1 && {commit}"
+    made += f" && git switch --quiet --create side && {commit} && git tag v2 && cd .. && git clone --quiet here clone"
+    assert run(made, tmp_path).returncode == 0
+    outcomes = {}
+    for tag in ("v1", "v2"):
+        assert run(f"git checkout --quiet --detach {tag}", tmp_path / "clone").returncode == 0
+        outcomes[tag] = run(line, tmp_path / "clone", MAIN="main", GITHUB_REF_NAME=tag)
+    assert (outcomes["v1"].returncode, outcomes["v1"].stdout) == (0, "")
+    assert (outcomes["v2"].returncode, outcomes["v2"].stdout) == (1, "::error::v2 is no commit of main\n")
+
+
+@pytest.mark.parametrize("name", ["release-gitops", "security"])
+@pytest.mark.parametrize(("outcome", "code"), [("passed\n", 0), ("failed\n", 1), (None, 2)])
+def test_evidence_of_what_did_not_pass_ends_its_job_and_is_shown(
+    name: str, outcome: str | None, code: int, tmp_path: Path
+) -> None:
+    (tmp_path / "evidence").mkdir()
+    (tmp_path / "evidence" / "report.txt").write_text("passed      0.1 s  types\n")
+    if outcome is not None:
+        (tmp_path / "evidence" / "outcome.txt").write_text(outcome)
+    ended = run(line_with("outcome.txt", name), tmp_path)
+    assert ended.returncode == code
+    assert "types" in ended.stdout
+
+
+def test_the_contents_of_every_image_are_attested_for_each_platform_that_is_published() -> None:
+    attested = [line for _, line in lines_run() if line.startswith("cosign attest ")]
+    named = [shlex.split(line)[shlex.split(line).index("--predicate") + 1] for line in attested]
+    assert named == [f"build/sboms/$SERVICE-{platform.replace('/', '-')}.cdx.json" for platform in PLATFORMS]
+
+
+def test_an_image_is_signed_under_the_name_that_it_was_published_under() -> None:
+    """The owner of the repository may have capital letters, which a registry has not."""
+    sign = WORKFLOWS["release-gitops"]["jobs"]["sign"]
+    assert sign["env"]["IMAGE"] == "${{ matrix.repository }}"
+    [provenance] = [step for step in sign["steps"] if "attest-build-provenance" in step.get("uses", "")]
+    assert provenance["with"]["subject-name"] == "${{ matrix.repository }}"
+    assert "repository_owner }}" not in (FOLDER / "release-gitops.yml").read_text("utf-8")
 
 
 def test_a_release_goes_on_only_after_what_it_rests_on() -> None:

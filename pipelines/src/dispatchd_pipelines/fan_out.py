@@ -26,8 +26,12 @@ class CheckFailed(Exception):
     """A check found something wrong, and says what."""
 
 
+class NotRun(CheckFailed):
+    """A check could not look where it has to. That is told as "not run", and it never counts as passed."""
+
+
 class ChecksFailed(CheckFailed):
-    """At least one job failed; the text is the report, with what the failed ones printed last."""
+    """At least one job did not pass; the text is the report, with what those printed last."""
 
 
 async def run(jobs: Sequence[Job], at_once: int, not_run: Sequence[Result] = ()) -> str:
@@ -44,7 +48,8 @@ async def run(jobs: Sequence[Job], at_once: int, not_run: Sequence[Result] = ())
             try:
                 await job.run()
             except (dagger.DaggerError, CheckFailed) as failure:
-                results[job.name] = Result(job.name, Outcome.FAILED, time.monotonic() - began, _reason(failure))
+                outcome = Outcome.NOT_RUN if isinstance(failure, NotRun) else Outcome.FAILED
+                results[job.name] = Result(job.name, outcome, time.monotonic() - began, _reason(failure))
                 details[job.name] = _told(failure)
             else:
                 results[job.name] = Result(job.name, Outcome.PASSED, time.monotonic() - began)
@@ -70,7 +75,5 @@ def _reason(failure: Exception) -> str:
 
 
 def _told(failure: Exception) -> str:
-    if isinstance(failure, dagger.ExecError):
-        printed = f"{failure.stdout}\n{failure.stderr}".strip().splitlines()
-        return "\n".join(printed[-TOLD_LINES:])
-    return str(failure)
+    printed = f"{failure.stdout}\n{failure.stderr}" if isinstance(failure, dagger.ExecError) else str(failure)
+    return "\n".join(printed.strip().splitlines()[-TOLD_LINES:])

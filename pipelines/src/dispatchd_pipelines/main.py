@@ -23,6 +23,7 @@ from dispatchd_pipelines import (
     scan,
 )
 from dispatchd_pipelines.admitted import IGNORE
+from dispatchd_pipelines.checks import Outputs
 from dispatchd_pipelines.environments import Environments
 from dispatchd_pipelines.parts import Part, steps_of
 from dispatchd_pipelines.pins import Pins
@@ -133,7 +134,7 @@ class Dispatchd:
     @never_cached
     async def scan(self) -> str:
         """Look for secrets, vulnerabilities and mistakes, in the history, the files, the images and the workflows."""
-        return await fan_out.run(evidence.scan_jobs(self._environments, self.git), self.at_once)
+        return await fan_out.run(evidence.scan_jobs(self._environments, self.git, Outputs()), self.at_once)
 
     @function
     async def sbom(
@@ -171,6 +172,16 @@ class Dispatchd:
         return dag.directory().with_new_file("images.json", text).file("images.json")
 
     @never_cached
+    async def sboms(
+        self,
+        images: Annotated[dagger.File, Doc("The images.json of the release.")],
+        username: Annotated[str, Doc("Who reads them.")],
+        token: Annotated[dagger.Secret, Doc("The password of that user, such as env:GITHUB_TOKEN.")],
+    ) -> dagger.Directory:
+        """List what each published image consists of, for each of its platforms, in CycloneDX."""
+        return await release.sboms(self._environments.pins, await images.contents(), username, token)
+
+    @never_cached
     async def promote(
         self,
         env: Annotated[str, Doc("dev, staging, prod-region-a, prod-region-b, or production for both regions.")],
@@ -180,6 +191,12 @@ class Dispatchd:
         return await promotion.promote(self._environments, self.git, env, images)
 
     @never_cached
-    async def evidence(self) -> dagger.Directory:
-        """Run everything that `ci` runs, and give its report, the wheel, the scans and what each image consists of."""
-        return await evidence.collect(self._environments, self.git, self.at_once)
+    async def evidence(
+        self, only_scans: Annotated[bool, Doc("Run what `scan` runs instead.")] = False
+    ) -> dagger.Directory:
+        """Run what `ci` runs, and give what came of it even where something fails, which outcome.txt then says.
+
+        Beside report.txt, the folder holds dist/ with the wheel, build/scans/ with what each scan has found, as SARIF,
+        and build/sbom/ with what the package consists of.
+        """
+        return await evidence.collect(self._environments, self.git, self.at_once, only_scans=only_scans)

@@ -26,11 +26,16 @@ SOME_FAULTS = "singles"
 """Of these two steps the first includes the second, so that one of them runs at a time."""
 
 
+def is_scan(step: Step) -> bool:
+    """Whether it looks for findings, with a report of them. What only tests the scanners does not."""
+    return step.name.startswith("scan-")
+
+
 def part_of(step: Step) -> Part:
     """The part that a step belongs to."""
     if step.needs is Needs.SERVICES:
         return Part.INTEGRATION
-    if step.image is ImageRole.SCAN or step.name.startswith("scan-"):
+    if step.image is ImageRole.SCAN or is_scan(step):
         return Part.SCAN
     if step.name.startswith("proto-"):
         return Part.PROTO

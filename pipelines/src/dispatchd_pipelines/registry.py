@@ -97,9 +97,7 @@ class Registry:
         return await ended.stdout()
 
 
-async def authorised(
-    container: dagger.Container, host: str, username: str, token: dagger.Secret
-) -> dagger.Container:
+async def authorised(container: dagger.Container, host: str, username: str, token: dagger.Secret) -> dagger.Container:
     """The container with the password of a user, as a file that is a secret, and nothing else. Raises NoToken."""
     given = base64.b64encode(f"{username}:{await _plaintext(token)}".encode()).decode()
     config = dag.set_secret("dispatchd-registry-config", json.dumps({"auths": {host: {"auth": given}}}))

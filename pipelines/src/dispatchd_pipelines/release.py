@@ -14,13 +14,16 @@ from functools import partial
 from typing import Self
 
 import dagger
+from dagger import dag
 
 from dispatchd_pipelines import fan_out, images, scan
+from dispatchd_pipelines.checks import Outputs
 from dispatchd_pipelines.distributed import take_one_job
 from dispatchd_pipelines.environments import Environments
 from dispatchd_pipelines.fan_out import Job
 from dispatchd_pipelines.images import Origin, Service
-from dispatchd_pipelines.registry import AnotherDigest, Registry, log_in
+from dispatchd_pipelines.pins import Pins
+from dispatchd_pipelines.registry import AnotherDigest, Registry, authorised, error_of, log_in
 from dispatchd_pipelines.releasing.refused import Refused
 from dispatchd_pipelines.releasing.version import Version
 
@@ -103,6 +106,7 @@ def images_json(release: Release, digests: dict[Service, str]) -> str:
     entries = [
         {
             "service": str(service),
+            "repository": release.repository(service),
             "ref": f"{release.repository(service)}:{release.tag}",
             "digest": digests[service],
             "platforms": list(PLATFORMS),
@@ -110,6 +114,43 @@ def images_json(release: Release, digests: dict[Service, str]) -> str:
         for service in Service
     ]
     return json.dumps(entries, indent=2) + "\n"
+
+
+async def sboms(pins: Pins, images_json: str, username: str, token: dagger.Secret) -> dagger.Directory:
+    """What each published image consists of, for each of its platforms. Raises BadRelease, RegistryError."""
+    folder = dag.directory()
+    for image in _read(images_json):
+        trivy = await authorised(scan.trivy(pins), image.repository.split("/")[0], username, token)
+        reference = f"{image.repository}@{image.digest}"
+        for platform in image.platforms:
+            try:
+                listed = await scan.sbom_of_published(trivy, reference, platform).sync()
+            except dagger.ExecError as failure:
+                raise error_of(reference, failure.stderr) from failure
+            folder = folder.with_file(f"{image.service}-{platform.replace('/', '-')}.cdx.json", listed)
+    return folder
+
+
+@dataclass(frozen=True, slots=True)
+class _Published:
+    """One image of images.json, as far as its contents are concerned."""
+
+    service: str
+    repository: str
+    digest: str
+    platforms: tuple[str, ...]
+
+
+def _read(images_json: str) -> list[_Published]:
+    try:
+        return [
+            _Published(image["service"], image["repository"], image["digest"], tuple(image["platforms"]))
+            for image in json.loads(images_json)
+        ]
+    except (ValueError, KeyError, TypeError) as error:
+        raise BadRelease(
+            f"--images has to list service, repository, digest and platforms of each image, as publish does ({error!r})"
+        ) from error
 
 
 async def _look(registry: Registry, release: Release, service: Service) -> Target:
@@ -152,17 +193,17 @@ async def _built(
     }
     jobs: list[Job] = []
     for platform, of_platform in built.items():
-        jobs += image_jobs(environments, of_platform, platform)
+        jobs += image_jobs(environments, of_platform, Outputs(), platform)
     await fan_out.run(jobs, at_once)
     return built
 
 
-def image_jobs(environments: Environments, built: Mapping[Service, dagger.Container], platform: str = "") -> list[Job]:
+def image_jobs(
+    environments: Environments, built: Mapping[Service, dagger.Container], outputs: Outputs, platform: str = ""
+) -> list[Job]:
     """Smoke and scan each of the three images, and take a job through all of them."""
     on = f" on {platform}" if platform else ""
-    scans = [
-        Job(f"scan of {service}{on}", partial(scan.image, environments.pins, image)) for service, image in built.items()
-    ]
+    scans = [scan.image(environments, image, service, outputs, on) for service, image in built.items()]
     return [*smoke_jobs(environments, built, platform), *scans]
 
 

@@ -110,7 +110,7 @@ class Execution:
                 self.evaluate(recipe)
                 return []
             case "Secret", "plaintext":
-                return self._plaintext(recipe.arguments.get("uri") or recipe.arguments.get("name"))
+                return self._plaintext(str(recipe.arguments.get("uri") or recipe.arguments.get("name")))
             case "GitRef", "commit":
                 return self.commit
         raise GraphQLError(f"the session double has no answer for {recipe.type}.{leaf}")

@@ -11,7 +11,17 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, date, datetime
 from pathlib import Path
 
-from dispatchd_pipelines.scans import code, containers, dependencies, go_modules, licences, sarif, secrets, workflows
+from dispatchd_pipelines.scans import (
+    code,
+    containers,
+    dependencies,
+    go_modules,
+    licences,
+    sarif,
+    secrets,
+    trivy,
+    workflows,
+)
 from dispatchd_pipelines.scans.exceptions import BadExceptions, Exceptions, load
 from dispatchd_pipelines.scans.finding import Finding, NotRun, ScanFailed
 
@@ -23,6 +33,7 @@ SCANS: Mapping[str, Callable[[Path], list[Finding]]] = {
     "go": go_modules.scan,
     "dockerfile": containers.scan,
     "workflows": workflows.scan,
+    **{f"trivy-{what}": trivy.scan for what in trivy.SCANNED},
 }
 EXCEPTIONS = Path("pipelines/exceptions.toml")
 REPORTS = Path("build/scans")
