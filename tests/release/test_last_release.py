@@ -119,6 +119,15 @@ def test_a_line_that_no_snapshot_has_is_refused(tmp_path: Path, today: Surface) 
         read_snapshot(tmp_path)
 
 
+def test_a_folder_without_files_is_no_snapshot_and_one_without_some_is_refused(tmp_path: Path, today: Surface) -> None:
+    (tmp_path / FOLDER).mkdir(parents=True)
+    assert read_snapshot(tmp_path) is None
+    write(tmp_path, rendered(today, contract_image(ROOT), Version(0, 1, 0)))
+    (tmp_path / FOLDER / "settings.txt").unlink()
+    with pytest.raises(Refused, match=r"lacks settings\.txt: take it from the tag"):
+        read_snapshot(tmp_path)
+
+
 def altered(root: Path, last: Version | None) -> list[str]:
     """What is wrong with the snapshot as a record of the last release."""
     files = sorted((root / FOLDER).glob("*"))

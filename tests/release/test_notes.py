@@ -16,10 +16,6 @@ CHANGELOG = """# Changelog
 
 ## [Unreleased]
 
-### Added
-
-- Later.
-
 ## [0.2.0] - 2026-02-03
 
 ### Compatibility
@@ -62,6 +58,12 @@ def test_images_are_listed_with_their_digests() -> None:
 def test_a_reference_that_has_its_digest_already_is_listed_once() -> None:
     images = [{**IMAGES[0], "ref": f"{IMAGES[0]['ref']}@{DIGEST}"}]
     assert notes("v0.2.0", CHANGELOG, PROJECT, json.dumps(images)).count(DIGEST) == 1
+
+
+def test_a_later_commit_that_has_more_to_tell_is_not_the_one_to_tag() -> None:
+    later = CHANGELOG.replace("[Unreleased]\n", "[Unreleased]\n\n### Added\n\n- Later.\n")
+    with pytest.raises(Refused, match=r"tag the commit that released 0\.2\.0, and no later one"):
+        notes("v0.2.0", later, PROJECT)
 
 
 @pytest.mark.parametrize(

@@ -5,11 +5,13 @@ import subprocess
 from collections.abc import Mapping
 from datetime import date
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from dispatchd_pipelines.releasing.prepare import PASSED, Offer, prepare
 from dispatchd_pipelines.releasing.refused import Refused
+from dispatchd_pipelines.releasing.repository import Repository
 from dispatchd_pipelines.releasing.snapshot import FOLDER, read_snapshot
 from dispatchd_pipelines.releasing.surface import AREAS, Surface
 from dispatchd_pipelines.releasing.surface.contract import contract_names
@@ -200,12 +202,36 @@ def test_a_commit_while_the_checks_run_is_a_refusal(clone: Clone) -> None:
 
 
 def test_a_commit_that_fails_leaves_everything_as_it_was(clone: Clone) -> None:
-    hook = clone.root / ".git" / "hooks" / "pre-commit"
-    hook.parent.mkdir(exist_ok=True)
-    hook.write_text("#!/bin/sh\necho a hook says no >&2\nexit 1\n")
-    hook.chmod(0o755)
-    clone.refuse("0.1.0", "git commit: a hook says no")
-    assert not (clone.root / FOLDER).exists() or list((clone.root / FOLDER).iterdir()) == []
+    clone.git("config", "user.name", "")
+    clone.refuse("0.1.0", "git commit-tree: .*empty ident name")
+    assert not (clone.root / "docs").exists()
+    clone.git("config", "user.name", "A Maintainer")
+    clone.prepare("0.1.0")
+    assert clone.git("log", "-1", "--format=%an: %s") == "A Maintainer: Release 0.1.0"
+
+
+def test_until_the_commit_stands_nothing_in_the_tree_has_changed(clone: Clone, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As when somebody presses Ctrl-C, or the machine stops, right before."""
+
+    git = Repository.git
+
+    def interrupting(self: Repository, *arguments: str, **options: Any) -> str:
+        if arguments[0] == "merge":
+            raise KeyboardInterrupt
+        return git(self, *arguments, **options)
+
+    monkeypatch.setattr(Repository, "git", interrupting)
+    before = clone.state()
+    with pytest.raises(KeyboardInterrupt):
+        clone.prepare("0.1.0")
+    assert clone.state() == before
+    assert not (clone.root / "docs").exists()
+
+
+def test_the_commit_is_signed_where_git_signs_commits(clone: Clone) -> None:
+    clone.git("config", "commit.gpgsign", "true")
+    clone.git("config", "gpg.program", "false")
+    clone.refuse("0.1.0", "git commit-tree: .*gpg failed to sign")
 
 
 def test_a_project_file_in_another_form_is_refused_before_anything_is_written(clone: Clone) -> None:

@@ -1,6 +1,7 @@
 """`python -m dispatchd_pipelines.releasing prepare VERSION` and `… notes --tag TAG`; see docs/release.md."""
 
 import argparse
+import signal
 import sys
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -31,6 +32,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for line in str(refused).splitlines():
             say(f"{options.command}: {line}")
         return 1
+    except KeyboardInterrupt:
+        say(f"{options.command}: interrupted")
+        return 128 + signal.SIGINT
     return 0
 
 

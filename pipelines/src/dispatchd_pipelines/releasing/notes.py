@@ -14,7 +14,8 @@ def notes(tag: str, changelog: str, pyproject: str, images: str | None = None) -
     version = Version.of_tag(tag)
     if (stands := version_in(pyproject)) != version:
         raise Refused(f"the tag is {tag}, but pyproject.toml has the version {stands}: tag the commit of {version}")
-    releases = Changelog.parse(changelog).releases
+    parsed = Changelog.parse(changelog)
+    releases = parsed.releases
     if version not in releases:
         known = ", ".join(map(str, releases)) or "none"
         raise Refused(
@@ -22,6 +23,10 @@ def notes(tag: str, changelog: str, pyproject: str, images: str | None = None) -
         )
     if not releases[version].compatibility:
         raise Refused(f"CHANGELOG.md: the section of {version} has no part '### {COMPATIBILITY}'")
+    if parsed.unreleased.parts:
+        raise Refused(
+            f"CHANGELOG.md has more under Unreleased: tag the commit that released {version}, and no later one"
+        )
     text = releases[version].text
     return f"{text}\n" if images is None else f"{text}\n\n{_images(images, tag)}"
 

@@ -8,7 +8,7 @@
         ▼
     the tag, which a person pushes; everything else follows from it
 
-Nothing is written before everything was looked at, and nothing is left behind if the commit fails.
+Nothing in the tree changes before everything was looked at and the commit stands.
 """
 
 import subprocess
@@ -61,7 +61,6 @@ def prepare(root: Path, text: str, day: date, read_offer: Callable[[], Offer], p
     _refuse_if_untold(root, version, changelog, offer.surface)
     files = _files(root, version, day, changelog, offer)
     _require_checks(repository, progress)
-    _write(repository, files)
     repository.commit(files, f"Release {version}")
     progress(f"committed: Release {version}")
     progress(_next_steps(version))
@@ -114,17 +113,6 @@ def _require_checks(repository: Repository, progress: Callable[[str], None]) -> 
     _refuse_if_changed(repository)
     if repository.tree() != tree:
         raise Refused(f"there was a commit while {CHECKS} ran: begin again")
-
-
-def _write(repository: Repository, files: Mapping[str, bytes]) -> None:
-    try:
-        for name, content in files.items():
-            path = repository.root / name
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(content)
-    except BaseException:
-        repository.restore(files)
-        raise
 
 
 def _next_steps(version: Version) -> str:

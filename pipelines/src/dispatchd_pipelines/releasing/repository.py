@@ -1,8 +1,10 @@
 """The clone in which a release is made, by the command git."""
 
+import os
 import subprocess
-from collections.abc import Iterable
+from collections.abc import Mapping
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from dispatchd_pipelines.releasing.refused import Refused
 
@@ -13,11 +15,19 @@ class Repository:
     def __init__(self, root: Path) -> None:
         self.root = root
 
-    def git(self, *arguments: str) -> str:
-        done = subprocess.run(["git", *arguments], cwd=self.root, capture_output=True, text=True, check=False)
+    def git(self, *arguments: str, given: bytes = b"", environment: Mapping[str, str] = {}) -> str:
+        done = subprocess.run(
+            ["git", *arguments],
+            cwd=self.root,
+            env={**os.environ, **environment},
+            input=given,
+            capture_output=True,
+            check=False,
+        )
         if done.returncode != 0:
-            raise Refused(f"git {arguments[0]}: {' '.join(done.stderr.split()) or f'exit code {done.returncode}'}")
-        return done.stdout.rstrip("\n")
+            said = " ".join(done.stderr.decode("utf-8", "replace").split())
+            raise Refused(f"git {arguments[0]}: {said or f'exit code {done.returncode}'}")
+        return done.stdout.decode("utf-8").rstrip("\n")
 
     def changed_files(self) -> list[str]:
         """Files that are not as HEAD has them, and new ones that git does not ignore."""
@@ -35,21 +45,18 @@ class Repository:
         there = [line.rpartition("refs/tags/")[2] for line in self.git("ls-remote", "--tags", "origin").splitlines()]
         return {*here, *(tag.removesuffix("^{}") for tag in there)}
 
-    def commit(self, paths: Iterable[str], message: str) -> None:
-        """Commits these files and nothing else; if that fails they are as before."""
-        names = sorted(paths)
-        try:
-            self.git("add", "--", *names)
-            self.git("commit", "--quiet", "--message", message, "--", *names)
-        except BaseException:
-            self.restore(names)
-            raise
+    def commit(self, files: Mapping[str, bytes], message: str) -> None:
+        """Commits these contents on top of HEAD, and then lets the tree follow.
 
-    def restore(self, paths: Iterable[str]) -> None:
-        """Files as HEAD has them; those that it hasn't are removed."""
-        for name in paths:
-            self.git("reset", "--quiet", "--", name)
-            if self.git("ls-tree", "--name-only", "HEAD", "--", name):
-                self.git("checkout", "--", name)
-            else:
-                (self.root / name).unlink(missing_ok=True)
+        The commit is made beside the tree and its index: what fails or is killed before it stands has changed nothing.
+        """
+        with TemporaryDirectory() as folder:
+            index = {"GIT_INDEX_FILE": f"{folder}/index"}
+            self.git("read-tree", "HEAD", environment=index)
+            for path, content in files.items():
+                blob = self.git("hash-object", "-w", "--stdin", given=content)
+                self.git("update-index", "--add", "--cacheinfo", f"100644,{blob},{path}", environment=index)
+            tree = self.git("write-tree", environment=index)
+        signed = self.git("config", "--type=bool", "--default=false", "commit.gpgsign") == "true"
+        commit = self.git("commit-tree", *(["-S"] if signed else []), "-p", "HEAD", "-m", message, tree)
+        self.git("merge", "--quiet", "--ff-only", commit)

@@ -37,10 +37,16 @@ def rendered(surface: Surface, image: bytes, version: Version) -> Mapping[str, b
 def read_snapshot(root: Path) -> Surface | None:
     """None before the first release."""
     folder = root / FOLDER
-    if not folder.is_dir():
+    # git leaves a folder behind whose files are gone.
+    if not any(folder.glob("*")):
         return None
-    surface = {area: _names(folder / f"{area}.txt") for area in _TITLES}
-    return {**surface, CONTRACT: contract_names((root / CONTRACT_IMAGE).read_bytes())}
+    try:
+        surface = {area: _names(folder / f"{area}.txt") for area in _TITLES}
+        return {**surface, CONTRACT: contract_names((root / CONTRACT_IMAGE).read_bytes())}
+    except FileNotFoundError as missing:
+        raise Refused(
+            f"{FOLDER} lacks {Path(missing.filename).name}: take it from the tag of the last release"
+        ) from None
 
 
 def _lines(names: Names) -> str:
