@@ -104,6 +104,11 @@ async def test_no_more_run_at_once_than_the_bound_says_and_those_alone_run_alone
     assert report.endswith("steps: 9 passed")
 
 
+async def test_none_at_once_is_refused_and_not_waited_for() -> None:
+    with pytest.raises(ValueError, match=r"^0 jobs at once: at least 1 is needed$"):
+        await fan_out.run([], 0)
+
+
 async def test_a_failure_stops_nothing_else() -> None:
     async def good() -> None:
         done.append("good")

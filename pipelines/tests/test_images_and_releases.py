@@ -8,6 +8,7 @@ import pytest
 
 import tree
 from dispatchd_pipelines import pins
+from dispatchd_pipelines.releasing.notes import notes
 from releases import CREATED, OLD, REFUSED, SERVICES, SHA, TOKEN, WANTED, FakeTags, Released, repository
 from session.engine import CallFailed, Engine
 from session.execution import COMMIT, Execution, Outcome
@@ -37,9 +38,10 @@ def test_every_argument_of_a_build_is_one_that_the_dockerfile_takes(released: Re
     assert set(build_arguments(execution.published[0][1][0])) - set(taken) == set()
 
 
-def test_an_unknown_service_is_answered_with_the_choices(engine: Engine) -> None:
-    with pytest.raises(CallFailed, match="no service 'gateway'; the services are: control-plane, scheduler, worker-"):
-        engine.call("image", {"service": "gateway"})
+@pytest.mark.parametrize("function", ["image", "sbom"])
+def test_an_unknown_service_is_answered_with_the_choices(engine: Engine, function: str) -> None:
+    with pytest.raises(CallFailed, match=r"^\w+: there is no service 'gateway'; the services are: .*, worker-gateway$"):
+        engine.call(function, {"service": "gateway"})
 
 
 def test_a_release_pushes_all_images_and_then_gives_them_the_version(released: Released) -> None:
@@ -50,6 +52,13 @@ def test_a_release_pushes_all_images_and_then_gives_them_the_version(released: R
     assert [image["digest"] for image in images] == [digest for _a, _i, digest in execution.published]
     assert [image["ref"] for image in images] == registry.given
     assert all(image["platforms"] == ["linux/amd64", "linux/arm64"] for image in images)
+
+
+def test_the_notes_of_a_release_take_the_images_as_they_were_published(released: Released) -> None:
+    changelog = "# Changelog\n\n## [Unreleased]\n\n## [1.2.3] - 2026-12-01\n\n### Compatibility\n\n- Nothing to do.\n"
+    text = notes("v1.2.3", changelog, '[project]\nversion = "1.2.3"\n', json.dumps(released.images))
+    for image in released.images:
+        assert f"`{image['ref']}@{image['digest']}` | linux/amd64, linux/arm64 |" in text
 
 
 def test_exactly_what_is_pushed_was_smoked_and_scanned_on_every_platform(released: Released) -> None:
@@ -251,7 +260,9 @@ def test_a_promotion_changes_gitops_and_nothing_else(engine: Engine) -> None:
 
 def test_an_unknown_environment_is_answered_with_the_choices(engine: Engine) -> None:
     images = Recipe("File", "file", {"path": "images.json"}, Recipe("Directory", "directory", {}))
-    with pytest.raises(CallFailed, match="no environment 'prod'; the environments are: dev, staging, prod-region-a, "):
+    with pytest.raises(
+        CallFailed, match=r"^\w+: there is no environment 'prod'; the environments are: dev, staging, .*$"
+    ):
         engine.call("promote", {"env": "prod", "images": images})
 
 
@@ -264,7 +275,7 @@ def test_integration_takes_the_servers_that_are_named(engine: Engine) -> None:
 
 
 def test_an_unknown_version_of_a_server_is_answered_with_the_choices(engine: Engine) -> None:
-    with pytest.raises(CallFailed, match="no PostgreSQL '12' here; the versions are: 15, 18"):
+    with pytest.raises(CallFailed, match=r"^\w+: there is no PostgreSQL '12' here; the versions are: 15, 18$"):
         engine.call("integration", {"postgres": "12"})
 
 
@@ -276,8 +287,10 @@ def test_a_drill_gives_its_report(engine: Engine) -> None:
 
 
 def test_a_drill_that_is_none_fails_with_what_its_command_says(engine: Engine) -> None:
-    said = "Error: Invalid value for '--name': 'nap' is not one of 'empty_redis', 'kill_gateway'."
-    with pytest.raises(CallFailed, match=r"drill nap: exit code 2\n.*is not one of 'empty_redis', 'kill_gateway'"):
+    said = "Usage: …\n\nError: Invalid value for '--name': 'nap' is not one of 'empty_redis', 'kill_gateway'.\n"
+    with pytest.raises(
+        CallFailed, match=r"^\w+: drill nap: Error: .*'nap' is not one of 'empty_redis', 'kill_gateway'\.$"
+    ):
         engine.call("drill", {"name": "nap"}, execution=Execution(lambda argv: outcome_of(argv, said)))
 
 
@@ -296,6 +309,15 @@ def test_a_load_test_puts_its_load_on_the_three_images(engine: Engine) -> None:
     for service in SERVICES:
         assert build_arguments(bound[service]) == {"BASE": pins.PYTHON, "SERVICE": service}
         assert bound[service].chain()[-1].arguments == {"args": [service], "useEntrypoint": True}
+
+
+def test_an_unknown_profile_is_answered_with_the_choices_before_anything_is_built(engine: Engine) -> None:
+    execution = Execution()
+    with pytest.raises(
+        CallFailed, match=r"^\w+: there is no profile 'huge'; the profiles are: smoke, average, stress$"
+    ):
+        engine.call("load_test", {"profile": "huge"}, execution=execution)
+    assert execution.commands == []
 
 
 def test_a_load_test_that_misses_a_threshold_fails(engine: Engine) -> None:

@@ -131,6 +131,13 @@ def test_an_unknown_role_is_refused(clone: Clone, name: str) -> None:
     assert "control-plane, scheduler, worker-gateway" in said
 
 
+def test_an_unknown_environment_is_answered_with_the_choices(clone: Clone) -> None:
+    done = clone.run("promote-image", "--env", "moon", *arguments())
+    assert done.exit_code == 2
+    choices = "'dev', 'staging', 'prod-region-a', 'prod-region-b', 'production'"
+    assert f"Invalid value for '--env': 'moon' is not one of {choices}." in done.stderr
+
+
 @pytest.mark.parametrize("env", ["dev", "staging", "production"])
 def test_the_digest_of_zeros_is_refused_even_by_force(clone: Clone, env: str) -> None:
     image = f"scheduler=v1.2.3@{images.NOTHING_RELEASED}"

@@ -12,6 +12,8 @@ from dispatchd_pipelines.fan_out import CheckFailed, Job, NotRun
 from dispatchd_pipelines.parts import is_scan, not_run, why_not_run
 from dispatchd_pipelines.step import Step
 
+NOT_BEGUN = 2
+"""What the commands of perf/ exit with if nothing was measured, such as for a name that does not exist."""
 RUN = "DISPATCHD_RUN"
 """Set to something new for a command whose result depends on more than its inputs, so that no cache answers for it."""
 
@@ -69,6 +71,19 @@ async def scanned(container: dagger.Container, step: Step, outputs: Outputs) -> 
     if code == os.EX_TEMPFAIL:
         raise NotRun(f"{printed}\nit needs {step.needs}")
     raise CheckFailed(f"{printed}\nexit code {code}")
+
+
+async def measured(what: str, container: dagger.Container, step: Step, report: str) -> dagger.File:
+    """Run a command that measures, anew each time, and give the report that it writes. Raises CheckFailed."""
+    ended = fresh(container).with_exec(list(step.argv), expect=ReturnType.ANY)
+    code = await ended.exit_code()
+    if code != 0:
+        said = f"{await ended.stdout()}{await ended.stderr()}".rstrip()
+        # It was not run at all, and its last line says why.
+        said = said.splitlines()[-1] if code == NOT_BEGUN and said else f"exit code {code}\n{said}"
+        raise CheckFailed(f"{what}: {said}")
+    # Taken now: it is part of what ran beside services that will be gone.
+    return await ended.file(report).sync()
 
 
 async def run(environments: Environments, git: dagger.GitRef, steps: list[Step], at_once: int) -> str:

@@ -1,20 +1,21 @@
 """Puts the load of a profile of perf/ on the three images, with Postgres and Redis as services."""
 
-import dagger
-from dagger import ReturnType
+import json
 
-from dispatchd_pipelines.checks import fresh
+import dagger
+
+from dispatchd_pipelines.checks import measured
 from dispatchd_pipelines.distributed import images_of
 from dispatchd_pipelines.environments import Environments
-from dispatchd_pipelines.fan_out import CheckFailed
 from dispatchd_pipelines.services import GRPC_PORT, installation
 from dispatchd_pipelines.step import ImageRole, Step
 
+PROFILES = "perf/load/profiles.json"
 SUMMARY = "/load.json"
 
 
-class LoadFailed(CheckFailed):
-    """Something was lost or too slow, or the load could not be made."""
+class UnknownProfile(ValueError):
+    """There is no profile of this name."""
 
 
 def step_of(profile: str) -> Step:
@@ -30,13 +31,10 @@ def step_of(profile: str) -> Step:
 
 
 async def load_test(environments: Environments, profile: str) -> dagger.File:
-    """The summary, as JSON. Raises LoadFailed; for a profile that is none it names the choices."""
+    """The summary, as JSON. Raises CheckFailed, and UnknownProfile before anything is built, with the choices."""
+    profiles = json.loads(await environments.source.file(PROFILES).contents())
+    if profile not in profiles:
+        raise UnknownProfile(f"there is no profile {profile!r}; the profiles are: {', '.join(profiles)}")
     step = step_of(profile)
     async with installation(environments.pins, images_of(environments)) as running:
-        ended = running.bound_to(fresh(environments.prepared(step))).with_exec(list(step.argv), expect=ReturnType.ANY)
-        code = await ended.exit_code()
-        if code != 0:
-            said = f"{await ended.stdout()}{await ended.stderr()}".rstrip()
-            raise LoadFailed(f"load test {profile}: exit code {code}\n{said}")
-        # Taken while the services are there: the file is part of what ran beside them.
-        return await ended.file(SUMMARY).sync()
+        return await measured(f"load test {profile}", running.bound_to(environments.prepared(step)), step, SUMMARY)
