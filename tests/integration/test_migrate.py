@@ -26,7 +26,8 @@ from stores import insert, new_job, open_stores, sql
 from waiting import until_done, until_waiting
 
 PROCESSES = 8
-ANOTHER = Migration(version=2, name="another", sql="-- oldest code: 1\ncreate table another ()", oldest_code=1)
+NEWEST = needed_version()
+ANOTHER = Migration(version=NEWEST + 1, name="another", sql="-- oldest code: 1\ncreate table another ()", oldest_code=1)
 
 
 @pytest.fixture
@@ -115,13 +116,13 @@ async def test_a_step_that_fails_leaves_nothing_behind_and_can_be_tried_again(
     empty_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     steps = read_migrations()
-    broken = Migration(2, "broken", "create table half (); select 1 / 0", 1)
+    broken = Migration(NEWEST + 1, "broken", "create table half (); select 1 / 0", 1)
     monkeypatch.setattr(migrate_module, "read_migrations", lambda: [*steps, broken])
     with pytest.raises(BatchRejected, match="22012"):
         await migrate(empty_url)
     assert "half" not in await tables(empty_url)
     async with sql(empty_url) as session:
-        assert await session.fetchval("select max(version) from schema_migrations") == 1
+        assert await session.fetchval("select max(version) from schema_migrations") == NEWEST
     monkeypatch.setattr(migrate_module, "read_migrations", lambda: [*steps, ANOTHER])
     assert await migrate(empty_url) == [ANOTHER]
     assert "another" in await tables(empty_url)
@@ -136,7 +137,7 @@ async def test_an_earlier_release_leaves_a_newer_schema_as_it_is(
         await migrate(empty_url)
     assert await migrate(empty_url, primary_region="elsewhere") == []
     async with sql(empty_url) as session:
-        assert await session.fetchval("select max(version) from schema_migrations") == 2
+        assert await session.fetchval("select max(version) from schema_migrations") == NEWEST + 1
         assert await session.fetchval("select primary_region from region") == "local"
 
 
@@ -151,12 +152,12 @@ async def test_a_database_that_cannot_be_reached_is_unavailable() -> None:
 async def test_a_program_refuses_an_older_schema_and_names_both_versions(
     empty_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with pytest.raises(SchemaMismatch, match="schema version 0, this program needs 1: run `dispatchd migrate`"):
+    with pytest.raises(SchemaMismatch, match=f"schema version 0, this program needs {NEWEST}: run `dispatchd migrate`"):
         await check(empty_url)
     await migrate(empty_url)
     await check(empty_url)
-    monkeypatch.setattr(migrate_module, "needed_version", lambda: 2)
-    with pytest.raises(SchemaMismatch, match="schema version 1, this program needs 2"):
+    monkeypatch.setattr(migrate_module, "needed_version", lambda: NEWEST + 1)
+    with pytest.raises(SchemaMismatch, match=f"schema version {NEWEST}, this program needs {NEWEST + 1}"):
         await check(empty_url)
 
 
@@ -164,12 +165,13 @@ async def test_a_program_works_on_a_newer_schema_unless_that_excludes_it(empty_u
     await migrate(empty_url)
     step = "insert into schema_migrations (version, name, sha256, oldest_code) values ($1, 'later', '', $2)"
     async with sql(empty_url) as session:
-        await session.execute(step, 2, 1)
+        await session.execute(step, NEWEST + 1, NEWEST)
         await check(empty_url)
         async with open_stores(empty_url) as stores:
             await insert(stores, new_job())
-        await session.execute(step, 3, 2)
-        with pytest.raises(SchemaMismatch, match=r"schema version 3, .* before 2; this one was written for 1"):
+        await session.execute(step, NEWEST + 2, NEWEST + 1)
+        complaint = f"schema version {NEWEST + 2}, .* before {NEWEST + 1}; this one was written for {NEWEST}"
+        with pytest.raises(SchemaMismatch, match=complaint):
             await check(empty_url)
 
 
@@ -180,7 +182,7 @@ async def test_a_role_ends_at_once_on_a_schema_it_cannot_work_with_and_says_what
     environ = {"REDIS_ADDRESS": redis_address, "GRPC_PORT": "0", "METRICS_PORT": "0"}
     code, written = await run(role, empty_url, **environ)
     assert code == 2
-    assert "schema version 0, this program needs 1: run `dispatchd migrate`" in written
+    assert f"schema version 0, this program needs {NEWEST}: run `dispatchd migrate`" in written
     assert "Traceback" not in written
     async with sql(empty_url) as session:
         # It ran no migration by itself.
