@@ -82,6 +82,7 @@ def base_of_the_dockerfile() -> str:
 def check(docker: Docker, base: str) -> dict[str, Any]:
     """Builds and uses the images; returns the figures. Raises CheckFailed or DockerFailed."""
     labels = _labels()
+    docker.fetch(base)
     for role in ROLES:
         began = time.monotonic()
         docker.build(REPOSITORY, tag(role), {"SERVICE": role, "BASE": base, **labels})

@@ -36,6 +36,13 @@ class Docker:
         options = [word for name, value in arguments.items() for word in ("--build-arg", f"{name}={value}")]
         self.run("build", "--quiet", "--network", "host", *options, "--tag", tag, str(folder))
 
+    def fetch(self, image: str) -> None:
+        """Pulls an image unless it is here: of a base BuildKit keeps the layers, and no image to look at."""
+        try:
+            self.inspect(image)
+        except DockerFailed:
+            self.run("pull", "--quiet", image)
+
     def start(self, image: str, name: str, environment: Mapping[str, str], *command: str) -> str:
         """Starts a hardened container and returns its id."""
         return self.run("run", "--detach", "--name", name, *self._options(environment), image, *command).strip()
