@@ -132,15 +132,34 @@ def test_nothing_takes_the_whole_machine(project: Project) -> None:
         assert service["restart"] == ("no" if name == "migrate" else "unless-stopped")
 
 
+def test_every_container_runs_without_rights_over_a_root_that_can_not_be_written_to(project: Project) -> None:
+    for name, service in project["services"].items():
+        assert service["read_only"] is True, name
+        assert service["cap_drop"] == ["ALL"], name
+        assert service["security_opt"] == ["no-new-privileges:true"], name
+        assert all("mode=1777" in place for place in service["tmpfs"]), name
+
+
+@pytest.mark.parametrize("name", ["postgres", "redis"])
+def test_servers_run_as_the_users_that_they_have_in_dev_and_may_write_where_they_do_there(
+    name: str, project: Project
+) -> None:
+    manifest = (REPOSITORY / "gitops" / "overlays" / "dev" / f"statefulset-{name}.yaml").read_text(encoding="utf-8")
+    pod = yaml.safe_load(manifest)["spec"]["template"]["spec"]
+    context, [container] = pod["securityContext"], pod["containers"]
+    service = project["services"][name]
+    writable = {place.partition(":")[0] for place in service["tmpfs"]}
+    writable |= {volume["target"] for volume in service.get("volumes", [])}
+    assert service["user"] == f"{context['runAsUser']}:{context['runAsGroup']}"
+    assert writable == {mount["mountPath"] for mount in container["volumeMounts"]}
+
+
 @pytest.mark.parametrize("name", OURS)
-def test_our_containers_run_without_rights_from_images_built_here(name: str, project: Project) -> None:
+def test_our_containers_run_from_images_built_here(name: str, project: Project) -> None:
     service = project["services"][name]
     image = "control-plane" if name == "migrate" else name
     assert service["image"] == f"{COMMON['registry']}/dispatchd-{image}:local"
     assert service["pull_policy"] == "never"
-    assert service["read_only"] is True
-    assert service["cap_drop"] == ["ALL"]
-    assert service["security_opt"] == ["no-new-privileges:true"]
 
 
 @pytest.mark.parametrize(("name", "entry"), [("postgres", "postgres_dev"), ("redis", "valkey")])
