@@ -26,7 +26,7 @@ unexport VIRTUAL_ENV UV_PYTHON UV_PROJECT_ENVIRONMENT PYTHONPATH PYTHONHOME
 .PHONY: help setup dev demo bench faults fuzz test ci fmt fmt-check lint types layers proto proto-check proto-breaking \
 	unit singles hostile infra-setup pipelines-setup pipelines-lock scanners-setup scanners-lock scan infra-types \
 	infra-unit pipelines-test render render-check k8s-render k8s-validate argocd-render gitops-up \
-	gitops-update-dev infra-tools infra-test image-check compose-config compose-up compose-down \
+	gitops-update-dev infra-tools infra-test images image-check compose-config compose-up compose-down \
 	kind-up kind-down build release clean
 
 help: ## List the verbs
@@ -163,18 +163,16 @@ infra-tools: $(UV) ## Build Pulumi, its Kubernetes provider and an API server fo
 infra-test: infra-setup infra-tools ## Test infra/ with the real Pulumi and a real API server; only one of them with TIER=gitops|cluster
 	@$(NATIVE) $(if $(TIER),$(TIER)-tier,cluster-tier gitops-tier)
 
+images: setup ## Build the three images under the names that compose-up and kind-up look for; [IMAGE_BASE=…]
+	@PYTHONPATH=tests $(BIN)/python -m images.build
+
 image-check: setup ## Build the three images and run a job through containers of them; needs a Docker daemon; [IMAGE_BASE=…]
 	@$(NATIVE) image-check
 
 compose-config: setup ## Print what compose.yaml comes to, as Docker Compose reads it; needs no daemon
 	@docker-compose config
 
-compose-up: setup ## Build the images and run everything in containers until compose-down; [DOCKER_BUILD_OPTIONS=…]
-	@docker version >/dev/null 2>&1 || { echo 'compose-up: not run: no Docker daemon answers; see what `docker version` says' >&2; exit 1; }
-	@for role in control-plane scheduler worker-gateway; do \
-		DOCKER_BUILDKIT=1 docker build $(DOCKER_BUILD_OPTIONS) --build-arg SERVICE=$$role \
-			--tag ghcr.io/dispatchd/dispatchd-$$role:local . || exit 1; \
-	done
+compose-up: images ## Build the images and run everything in containers until compose-down; [IMAGE_BASE=…]
 	docker-compose up --detach --wait
 
 compose-down: setup ## Stop those containers and keep the data, which `docker-compose down --volumes` would delete

@@ -67,7 +67,7 @@ def _check_programs() -> None:
 def _check_images(images: Sequence[str]) -> None:
     missing = [image for image in images if _answer("docker", "image", "inspect", image).returncode != 0]
     if missing:
-        raise NotRun(f"Docker has no image {', '.join(missing)}; build each under that name, as docs/images.md shows")
+        raise NotRun(f"Docker has no image {', '.join(missing)}; `make images` builds them")
 
 
 def _check_node_image() -> None:

@@ -3,18 +3,13 @@
     build ─► look at what an image says of itself ─► migrate ─► start the roles, hardened ─► a job through all three
           ─► look into the containers ─► SIGTERM ─► how large the images are
 
-Postgres and Valkey are those that come as wheels, so that nothing is pulled but the base image. `--base`, or
-`IMAGE_BASE`, names another base: where no registry can be reached, one made by debootstrap. The exit code is 0 if all
-was well, 1 if not, and 75 (EX_TEMPFAIL) where no Docker daemon answers: then nothing was checked.
+Postgres and Valkey are those that come as wheels, so that nothing is pulled but the base image, which `images.build`
+chooses. The exit code is 0 if all was well, 1 if not, and 75 (EX_TEMPFAIL) where no Docker daemon answers: then nothing
+was checked.
 """
 
-import argparse
-import importlib.metadata
-import json
 import os
-import re
 import secrets
-import subprocess
 import sys
 import tempfile
 import time
@@ -23,17 +18,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from dispatchd import Client, Worker
 from dispatchd.entrypoints.child_process import free_port
 from dispatchd.entrypoints.embedded import EmbeddedPostgres, EmbeddedValkey
+from images.build import ROLES, build, chosen_base, labels_of_the_commit, tag, tell
 from images.docker import Docker, DockerFailed
 from images.worker_thread import serving
 
-REPOSITORY = Path(__file__).parents[2]
-REGISTRY = yaml.safe_load((REPOSITORY / "infra" / "common.yaml").read_text(encoding="utf-8"))["registry"]
-ROLES = ("control-plane", "scheduler", "worker-gateway")
 USER = "65532:65532"
 LARGEST_MB = 45
 """What the layers above the base may have, compressed, in millions of bytes."""
@@ -46,59 +37,32 @@ class CheckFailed(Exception):
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(prog="images.check", description="Build the three images and use them.")
-    parser.add_argument("--base", default=os.environ.get("IMAGE_BASE") or base_of_the_dockerfile())
-    parser.add_argument("--output", type=Path, help="write what was found as JSON")
-    options = parser.parse_args()
     docker = Docker()
     version = docker.version()
     if version is None:
         tell("image-check: not run: no Docker daemon answers; start one, or let `docker version` say what is wrong")
         return os.EX_TEMPFAIL
     try:
-        found = {"docker": version, "base": options.base, **check(docker, options.base)}
+        tell(f"Docker {version}, base {chosen_base()}")
+        check(docker, chosen_base())
     except (CheckFailed, DockerFailed) as failed:
         tell(f"image-check: failed: {failed}")
         return 1
-    if options.output is not None:
-        options.output.parent.mkdir(parents=True, exist_ok=True)
-        options.output.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
     return 0
 
 
-def tell(line: str) -> None:
-    """Shows progress at once."""
-    sys.stdout.write(f"{line}\n")
-    sys.stdout.flush()
-
-
-def base_of_the_dockerfile() -> str:
-    """The base image that a build takes if nothing else is said."""
-    text = (REPOSITORY / "Dockerfile").read_text(encoding="utf-8")
-    [found] = re.findall(r"^ARG BASE=(\S+)$", text, re.MULTILINE)
-    return str(found)
-
-
-def check(docker: Docker, base: str) -> dict[str, Any]:
-    """Builds and uses the images; returns the figures. Raises CheckFailed or DockerFailed."""
-    labels = _labels()
+def check(docker: Docker, base: str) -> None:
+    """Builds and uses the images. Raises CheckFailed or DockerFailed."""
+    labels = labels_of_the_commit()
     docker.fetch(base)
     for role in ROLES:
-        began = time.monotonic()
-        docker.build(REPOSITORY, tag(role), {"SERVICE": role, "BASE": base, **labels})
-        tell(f"{tag(role)}: built in {time.monotonic() - began:.1f} s")
+        build(docker, role, base, labels)
         check_description(role, docker.inspect(tag(role))["Config"], labels)
     with tempfile.TemporaryDirectory(prefix="dispatchd-images-") as folder:
         _use(docker, Path(folder))
     size_mb = {role: round(docker.compressed_bytes_above(tag(role), base) / 1e6, 1) for role in ROLES}
     tell(f"layers above the base, compressed: {max(size_mb.values())} MB, at most {LARGEST_MB}")
     _require(max(size_mb.values()) <= LARGEST_MB, f"the layers above the base have {size_mb} MB, over {LARGEST_MB}")
-    return {"revision": labels["REVISION"], "compressed_mb_above_base": size_mb}
-
-
-def tag(role: str) -> str:
-    """The name of a local image, by which `make kind-up` and compose.yaml look for it."""
-    return f"{REGISTRY}/dispatchd-{role}:local"
 
 
 def check_description(role: str, config: Mapping[str, Any], labels: Mapping[str, str]) -> None:
@@ -123,22 +87,6 @@ def check_description(role: str, config: Mapping[str, Any], labels: Mapping[str,
     }
     wrong = {name: found[name] for name in wanted if found[name] != wanted[name]}
     _require(not wrong, f"{tag(role)} says {wrong}, and should say { ({name: wanted[name] for name in wrong}) }")
-
-
-def _labels() -> dict[str, str]:
-    """What a build is told of the commit it is made from."""
-
-    def git(*arguments: str) -> str:
-        done = subprocess.run(["git", *arguments], cwd=REPOSITORY, capture_output=True, text=True, check=True)
-        return done.stdout.strip()
-
-    seconds = int(git("log", "-1", "--format=%ct"))
-    return {
-        "VERSION": importlib.metadata.version("dispatchd"),
-        "REVISION": git("rev-parse", "HEAD"),
-        "CREATED": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(seconds)),
-        "SOURCE_DATE_EPOCH": str(seconds),
-    }
 
 
 def _use(docker: Docker, folder: Path) -> None:

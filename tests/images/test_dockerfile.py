@@ -10,6 +10,7 @@ import pytest
 import yaml
 
 from images import check
+from images.build import ROLES
 from images.docker import Docker
 from images.dockerfile import Dockerfile, read
 
@@ -20,13 +21,13 @@ IGNORED = [
     for line in (REPOSITORY / ".dockerignore").read_text(encoding="utf-8").splitlines()
     if line and not line.startswith("#")
 ]
-each_role = pytest.mark.parametrize("role", check.ROLES)
+each_role = pytest.mark.parametrize("role", ROLES)
 
 
 def test_service_picks_one_of_the_three_roles_and_no_other_stage_can_be_the_result() -> None:
     assert DOCKERFILE.text.splitlines()[-1] == "FROM ${SERVICE}"
-    assert DOCKERFILE.arguments["SERVICE"] in check.ROLES
-    assert set(DOCKERFILE.stages) == {"build", "runtime", *check.ROLES, ""}
+    assert DOCKERFILE.arguments["SERVICE"] in ROLES
+    assert set(DOCKERFILE.stages) == {"build", "runtime", *ROLES, ""}
 
 
 def test_both_bases_are_one_image_with_a_digest_that_was_seen() -> None:
@@ -148,7 +149,6 @@ def test_an_image_that_is_not_is_refused_with_what_is_wrong(changes: dict[str, o
 def test_without_a_daemon_nothing_was_checked_and_that_is_said(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("sys.argv", ["images.check"])
     monkeypatch.setattr(check, "Docker", lambda: Docker("no-client-of-this-name"))
 
     assert check.main() == 75
