@@ -177,6 +177,13 @@ def test_an_executable_that_is_not_there_fails_the_step_and_says_how_to_get_it(t
     assert said[-1] == f"gone: failed: {results[0].reason}"
 
 
+def test_a_step_without_its_environment_fails_although_the_path_has_such_a_program(tmp_path: Path) -> None:
+    step = python("check", "pass")
+    [result] = native.run([step], Machine(tmp_path), lambda line: None)
+    assert result.outcome is Outcome.FAILED
+    assert result.reason.startswith("there is no `pipelines/.venv`: `make setup infra-setup pipelines-setup ")
+
+
 def test_commands_get_the_variables_of_their_step_and_none_of_the_runners_own(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -225,3 +232,28 @@ native.run(steps, Machine(Path({str(tmp_path)!r}), tools=Path({str(ROOT)!r})), n
     for name in begun:
         with pytest.raises(ProcessLookupError):
             os.kill(int((tmp_path / name).read_text()), 0)
+
+
+def test_a_reader_who_has_had_enough_ends_the_run_without_a_word() -> None:
+    script = """
+import sys
+from dispatchd_pipelines import native
+from dispatchd_pipelines.steps import ImageRole, Step
+endless = Step("endless", ("python", "-c", "while True: print('kind: Deployment')"), (), ImageRole.PIPELINES)
+native.select = lambda names: [endless]
+sys.exit(native.main(["ci", "endless"]))
+"""
+    with subprocess.Popen(
+        [sys.executable, "-c", script],
+        env={**os.environ, "PYTHONPATH": str(SOURCES)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    ) as runner:
+        assert runner.stdout is not None
+        assert runner.stderr is not None
+        assert runner.stdout.readline() == b"kind: Deployment\n"
+        runner.stdout.close()
+        said = runner.stderr.read().decode()
+    assert runner.returncode == 128 + signal.SIGPIPE
+    # The last words are those of the command itself, which was told to end.
+    assert "native.py" not in said

@@ -21,7 +21,7 @@ _PROBE_SECONDS = 60
 
 
 class ExecutableMissing(Exception):
-    """There is no program of this name in the environment of a step."""
+    """There is no environment for a step, or no program of this name in it."""
 
     def __init__(self, name: str) -> None:
         super().__init__(f"there is no `{name}`: `{_SETUP}` makes the environments")
@@ -41,6 +41,9 @@ class Machine:
 
         Raises ExecutableMissing.
         """
+        if not (self._tools / FOLDERS[step.image]).is_dir():
+            # A program of the same name that the PATH has from elsewhere would not be the one that is locked.
+            raise ExecutableMissing(FOLDERS[step.image])
         for output in step.outputs:
             (self._root / output).parent.mkdir(parents=True, exist_ok=True)
         try:

@@ -46,6 +46,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         say("native ci: interrupted")
         return 128 + signal.SIGINT
+    except BrokenPipeError:
+        # Who read along has had enough, as `| head` has. Nothing is left to be said, also not when Python ends.
+        for stream in (sys.stdout, sys.stderr):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+        return 128 + signal.SIGPIPE
     say(table(results))
     return exit_code(results)
 
