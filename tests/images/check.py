@@ -94,7 +94,7 @@ def _use(docker: Docker, folder: Path) -> None:
         environment = {"DATABASE_URL": postgres.url, "REDIS_ADDRESS": valkey.address}
         tell(docker.call(tag("control-plane"), environment, "migrate").strip() or "migrated")
         ports = {role: (free_port(), free_port()) for role in ROLES}
-        with _running(docker, environment, ports) as containers:
+        with running(docker, environment, ports) as containers:
             for role, container in containers.items():
                 _become_healthy(docker, role, container)
             _do_a_job(ports)
@@ -104,19 +104,21 @@ def _use(docker: Docker, folder: Path) -> None:
 
 
 @contextmanager
-def _running(
+def running(
     docker: Docker, environment: Mapping[str, str], ports: Mapping[str, tuple[int, int]]
 ) -> Iterator[dict[str, str]]:
-    name = f"dispatchd-check-{secrets.token_hex(4)}"
-    containers = {}
+    """The roles in hardened containers, by their names, until the end of the block."""
+    prefix = f"dispatchd-check-{secrets.token_hex(4)}"
+    names = {role: f"{prefix}-{role}" for role in ports}
     try:
         for role, (grpc, http) in ports.items():
             own = {**environment, "GRPC_PORT": str(grpc), "METRICS_PORT": str(http)}
-            containers[role] = docker.start(tag(role), f"{name}-{role}", own)
-        yield containers
+            docker.start(tag(role), names[role], own)
+        yield names
     finally:
-        for container in containers.values():
-            docker.run("rm", "--force", container)
+        # Also the one that was made and could not be started.
+        for name in names.values():
+            docker.remove(name)
 
 
 def _become_healthy(docker: Docker, role: str, container: str) -> None:

@@ -6,7 +6,8 @@ import os
 import subprocess
 import tarfile
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -43,13 +44,18 @@ class Docker:
         except DockerFailed:
             self.run("pull", "--quiet", image)
 
-    def start(self, image: str, name: str, environment: Mapping[str, str], *command: str) -> str:
-        """Starts a hardened container and returns its id."""
-        return self.run("run", "--detach", "--name", name, *self._options(environment), image, *command).strip()
+    def start(self, image: str, name: str, environment: Mapping[str, str]) -> None:
+        """Starts a hardened container."""
+        self.run("run", "--detach", "--name", name, *self._options(environment), image)
 
-    def call(self, image: str, environment: Mapping[str, str], *command: str, options: Sequence[str] = ()) -> str:
+    def call(self, image: str, environment: Mapping[str, str], *command: str) -> str:
         """Runs a hardened container to its end and returns what it printed."""
-        return self.run("run", "--rm", *self._options(environment), *options, image, *command)
+        return self.run("run", "--rm", *self._options(environment), image, *command)
+
+    def remove(self, name: str) -> None:
+        """Ends a container and forgets it; nothing happens if there is none."""
+        with suppress(DockerFailed):
+            self.run("rm", "--force", name)
 
     def inspect(self, name: str) -> dict[str, Any]:
         """What the daemon knows of an image or a container."""

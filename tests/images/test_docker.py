@@ -13,6 +13,8 @@ echo "$*" >>"{folder}/asked"
 case "$1" in
 inspect) test -e "{folder}/$2" && echo "[{{}}]" ;;
 build) case "$*" in *BASE=broken*) echo "this base is broken" >&2; exit 1 ;; esac ;;
+run) case "$*" in *does-not-start*) exit 125 ;; esac ;;
+rm) test "$3" != gone ;;
 pull) test "$3" != unknown && touch "{folder}/$3" ;;
 esac
 """
@@ -42,6 +44,16 @@ def test_without_a_base_nothing_is_built(docker: Docker, tmp_path: Path) -> None
     with pytest.raises(DockerFailed, match="docker pull --quiet"):
         check.check(docker, "unknown")
     assert "build" not in (tmp_path / "asked").read_text()
+
+
+def test_containers_are_removed_also_those_that_could_not_be_started(docker: Docker, tmp_path: Path) -> None:
+    ports = {"control-plane": (1, 2), "does-not-start": (3, 4), "never-begun": (5, 6)}
+    with pytest.raises(DockerFailed, match="docker run"), check.running(docker, {}, ports):
+        pytest.fail("one was not started")
+    asked = [line.split() for line in (tmp_path / "asked").read_text().splitlines()]
+    removed = [words[2].split("-", 3)[3] for words in asked if words[0] == "rm"]
+    assert removed == list(ports)
+    docker.remove("gone")
 
 
 def test_all_three_are_built_under_the_names_that_compose_looks_for(
