@@ -14,7 +14,7 @@ export UV_PYTHON_DOWNLOADS := never
 NATIVE := PYTHONPATH=pipelines/src FUZZ_MESSAGES=$(MESSAGES) "$(PYTHON)" -m dispatchd_pipelines.native ci
 # The long ones come first, because they run two at a time.
 CHECKS := types infra-types k8s-validate pipelines-test scanners-test \
-	pipelines-types render-check fmt-check lint layers proto-lint proto-breaking proto-fresh
+	pipelines-types render-check fmt-check lint layers proto-lint proto-breaking proto-fresh release-unedited
 SINGLES := $(if $(filter all,$(FAULTS)),singles-all,singles)
 # Singles come after the other tests and alone, because they measure how soon an installation recovers.
 SUITES := test infra-test $(SINGLES) hostile

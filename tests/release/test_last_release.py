@@ -1,5 +1,6 @@
 """Whatever differs from what the last release promised stands in CHANGELOG.md."""
 
+import os
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -16,7 +17,9 @@ from dispatchd_pipelines.releasing.snapshot import CONTRACT_IMAGE, FOLDER, read_
 from dispatchd_pipelines.releasing.surface import AREAS, Surface
 from dispatchd_pipelines.releasing.surface.contract import contract_image
 from dispatchd_pipelines.releasing.surface.tree import surface_of
+from dispatchd_pipelines.releasing.unedited import edits
 from dispatchd_pipelines.releasing.version import Version
+from dispatchd_pipelines.steps import step
 
 ROOT = Path(__file__).parents[2]
 CHANGELOG = (ROOT / "CHANGELOG.md").read_text("utf-8")
@@ -128,45 +131,40 @@ def test_a_folder_without_files_is_no_snapshot_and_one_without_some_is_refused(t
         read_snapshot(tmp_path)
 
 
-def altered(root: Path, last: Version | None) -> list[str]:
-    """What is wrong with the snapshot as a record of the last release."""
-    files = sorted((root / FOLDER).glob("*"))
-    if last is None:
-        return [f"{file.name}: nothing has been released" for file in files]
-    if not files:
-        return [f"there is no snapshot of {last}"]
-    texts = [file for file in files if file.suffix == ".txt"]
-    wrong = [f"{file.name}: it is not of {last}" for file in texts if f" {last}. " not in file.read_text("utf-8")]
-    # A container may hold the files without their history.
-    if (root / ".git").exists() and git(root, "tag", "--list", last.tag):
-        wrong += git(root, "diff", "--name-only", last.tag, "--", FOLDER).split()
-    return wrong
-
-
 def git(root: Path, *arguments: str) -> str:
     return subprocess.run(["git", *arguments], cwd=root, capture_output=True, text=True, check=True, timeout=60).stdout
 
 
-def test_the_snapshot_is_that_of_the_last_release_and_nobody_edited_it() -> None:
-    assert altered(ROOT, Changelog.parse(CHANGELOG).last_release) == []
-
-
-def test_a_snapshot_that_was_edited_or_is_missing_would_be_found(tmp_path: Path, today: Surface) -> None:
+def test_a_snapshot_that_was_edited_or_is_missing_is_found(tmp_path: Path, today: Surface) -> None:
     git(tmp_path, "init", "--quiet")
     last = Version(0, 1, 0)
-    assert altered(tmp_path, None) == []
-    assert altered(tmp_path, last) == ["there is no snapshot of 0.1.0"]
+    assert edits(tmp_path, None) == []
+    assert edits(tmp_path, last) == [f"{FOLDER}: there is no snapshot of 0.1.0: take it from its tag"]
     write(tmp_path, rendered(today, contract_image(ROOT), last))
-    assert altered(tmp_path, last) == []
-    assert len(altered(tmp_path, None)) == len(AREAS)
-    assert len(altered(tmp_path, Version(0, 2, 0))) == len(AREAS) - 1
+    assert edits(tmp_path, last) == []
+    assert len(edits(tmp_path, None)) == len(AREAS)
+    assert len(edits(tmp_path, Version(0, 2, 0))) == len(AREAS) - 1
     git(tmp_path, "add", ".")
     git(tmp_path, "-c", "user.name=A", "-c", "user.email=a@example.com", "commit", "--quiet", "--message", "A release")
     git(tmp_path, "tag", "v0.1.0")
-    assert altered(tmp_path, last) == []
+    assert edits(tmp_path, last) == []
     file = tmp_path / FOLDER / "settings.txt"
     file.write_text(file.read_text().replace("REGION: ", "REGIONS: "))
-    assert altered(tmp_path, last) == [f"{FOLDER}/settings.txt"]
+    [line] = edits(tmp_path, last)
+    assert line == f"{FOLDER}/settings.txt: it is not that of 0.1.0: only `make release` writes it"
+
+
+def test_the_step_names_each_edited_file_and_fails(tmp_path: Path, today: Surface) -> None:
+    write(tmp_path, rendered(today, contract_image(ROOT), Version(0, 1, 0)))
+    (tmp_path / "CHANGELOG.md").write_text("# Changelog\n\n## [Unreleased]\n")
+    checked = step("release-unedited")
+    _, *module, name = checked.argv
+    command = [sys.executable, *module, "--root", str(tmp_path), name]
+    environ = {**os.environ, **checked.environment}
+    done = subprocess.run(command, cwd=ROOT, env=environ, capture_output=True, text=True, check=False, timeout=60)
+    assert done.returncode == 1
+    assert len(done.stderr.splitlines()) == len(AREAS)
+    assert f"unedited: {FOLDER}/python.txt: nothing has been released" in done.stderr
 
 
 def buf_breaking(image: Path) -> tuple[int, str]:

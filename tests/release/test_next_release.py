@@ -13,6 +13,7 @@ from dispatchd_pipelines.releasing.prepare import PASSED, Offer, prepare
 from dispatchd_pipelines.releasing.snapshot import read_snapshot
 from dispatchd_pipelines.releasing.surface.contract import contract_image
 from dispatchd_pipelines.releasing.surface.tree import surface_of
+from dispatchd_pipelines.releasing.unedited import check_unedited
 from dispatchd_pipelines.releasing.version import Version
 
 ROOT = Path(__file__).parents[2]
@@ -51,6 +52,7 @@ def test_the_commit_of_the_next_release_passes_the_tests_that_look_at_releases(t
     assert run(clone, "git", "log", "-1", "--format=%s").strip() == f"Release {version}"
     run(clone, "git", "tag", version.tag)
     run(clone, sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *LOOKING_AT_RELEASES)
+    check_unedited(clone)
 
 
 def run(folder: Path, *command: str) -> str:

@@ -62,6 +62,15 @@ STEPS: tuple[Step, ...] = (
         ImageRole.PYTHON,
     ),
     Step("proto-fresh", ("python", "proto/generate.py", "--check"), (*_PROTO, "app/dispatchd/v1/**"), ImageRole.PYTHON),
+    # What the last release promised is written by `make release` alone.
+    Step(
+        "release-unedited",
+        ("python", "-m", "dispatchd_pipelines.releasing", "unedited"),
+        ("CHANGELOG.md", "docs/**", "pipelines/src/**"),
+        ImageRole.PYTHON,
+        environment=_PYTHON_OF_OURS,
+        history=True,
+    ),
     # The test suites. Most tests wait for leases and processes, so that two at once are done sooner on two cores.
     Step("test", ("pytest", "-q", "-n", "2", "--dist", "worksteal"), _EVERYTHING, ImageRole.PYTHON, alone=True),
     Step(

@@ -1,4 +1,4 @@
-"""`python -m dispatchd_pipelines.releasing prepare VERSION` and `… notes --tag TAG`; see docs/release.md."""
+"""`python -m dispatchd_pipelines.releasing` with `prepare`, `notes` or `unedited`; see docs/release.md."""
 
 import argparse
 import signal
@@ -22,10 +22,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     telling = commands.add_parser("notes", help="print the notes of a release; needs only the standard library")
     telling.add_argument("--tag", required=True, help="v and the version, such as v0.1.0")
     telling.add_argument("--images", type=Path, help="the images.json of the release, to list the images too")
+    commands.add_parser("unedited", help="check that nobody but a release has written docs/release/snapshot/")
     options = parser.parse_args(arguments)
     try:
         if options.command == "notes":
             sys.stdout.write(read_notes(options.root, options.tag, options.images))
+        elif options.command == "unedited":
+            _check_unedited(options.root)
         else:
             _prepare(options.root, options.version)
     except Refused as refused:
@@ -36,6 +39,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         say(f"{options.command}: interrupted")
         return 128 + signal.SIGINT
     return 0
+
+
+def _check_unedited(root: Path) -> None:
+    # This needs protobuf.
+    from dispatchd_pipelines.releasing.unedited import check_unedited
+
+    check_unedited(root)
 
 
 def _prepare(root: Path, version: str) -> None:
