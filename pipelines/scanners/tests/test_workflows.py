@@ -64,6 +64,12 @@ def test_a_script_that_takes_the_title_of_a_pull_request_is_found(tree: Tree) ->
     assert "zizmor/template-injection .github/workflows/some.yml" in found(tree, text)
 
 
+def test_a_file_that_is_no_workflow_fails_with_what_is_wrong(tree: Tree, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RUST_BACKTRACE", "1")
+    with pytest.raises(ScanFailed, match="'stepss' w"):
+        found(tree, FINE.replace("steps:", "stepss:"))
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_a_mistake_in_an_expression_is_found(tree: Tree) -> None:

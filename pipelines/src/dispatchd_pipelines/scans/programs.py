@@ -7,8 +7,9 @@ from pathlib import Path
 
 from dispatchd_pipelines.scans.finding import ScanFailed
 
-_OPTIONS = ("GITLEAKS_", "HADOLINT_", "PIP_AUDIT_", "ZIZMOR_")
-"""How variables begin that scanners take options from: what a machine happens to have set must not decide."""
+_OPTIONS = ("GITLEAKS_", "HADOLINT_", "PIP_AUDIT_", "RUST_", "ZIZMOR_")
+"""How variables begin that scanners take options from: what a machine happens to have set must not decide. With
+RUST_BACKTRACE, zizmor ends with addresses and not with what is wrong."""
 
 
 def run(
