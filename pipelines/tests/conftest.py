@@ -17,9 +17,9 @@ os.environ |= {"DAGGER_MODULE": "dispatchd", "DAGGER_MAIN_OBJECT": "Dispatchd"}
 
 @pytest.fixture(scope="session")
 def session_server() -> Iterator[SessionServer]:
-    from session import converters, schema
+    from session import quicker, schema
 
-    converters.make_when_needed()
+    quicker.make_sdk_quicker()
     with SessionServer(schema.derive(schema.installed())).running() as server:
         os.environ |= {"DAGGER_SESSION_PORT": str(server.port), "DAGGER_SESSION_TOKEN": TOKEN}
         yield server
