@@ -19,7 +19,7 @@ VULNERABLE = {
         {
             "VulnerabilityID": "CVE-2019-18224",
             "PkgName": "libidn2-0",
-            "InstalledVersion": "2.0.5-1",
+            "InstalledVersion": "1:2.0.5-1",
             "FixedVersion": "2.0.5-1+deb10u1",
             "Severity": "CRITICAL",
             "Title": "libidn2: heap-based buffer overflow",
@@ -34,7 +34,7 @@ MISCONFIGURED = {
     ],
 }
 SECRET = {
-    "Target": "app/keys.py",
+    "Target": "/app/keys.py",
     "Class": "secret",
     "Secrets": [
         {"RuleID": "aws-access-key-id", "Severity": "CRITICAL", "Title": "AWS key", "StartLine": 7, "Match": "hush"}
@@ -43,7 +43,7 @@ SECRET = {
 ENTRY = """\
 [[exception]]
 scan = "trivy-scheduler"
-finding = "CVE-2019-18224 libidn2-0==2.0.5-1"
+finding = "CVE-2019-18224 libidn2-0==1:2.0.5-1"
 reason = "nothing of ours resolves names of domains with it"
 since = 2026-11-01
 until = 2026-12-01
@@ -71,19 +71,21 @@ def test_a_report_without_results_has_no_finding(tree: Tree) -> None:
 
 
 @pytest.mark.parametrize(
-    ("result", "key"),
+    ("result", "key", "address"),
     [
-        (VULNERABLE, "CVE-2019-18224 libidn2-0==2.0.5-1"),
-        (MISCONFIGURED, "DS002 Dockerfile"),
-        (SECRET, "aws-access-key-id app/keys.py"),
+        (VULNERABLE, "CVE-2019-18224 libidn2-0==1:2.0.5-1", "libidn2-0==1%3A2.0.5-1"),
+        (MISCONFIGURED, "DS002 Dockerfile", "Dockerfile"),
+        (SECRET, "aws-access-key-id app/keys.py", "app/keys.py"),
     ],
 )
 def test_a_finding_of_each_kind_fails_and_goes_to_code_scanning(
-    tree: Tree, result: dict[str, Any], key: str, capsys: pytest.CaptureFixture[str]
+    tree: Tree, result: dict[str, Any], key: str, address: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert found(tree, result) == 1
     assert f"an exception would name: {key}" in capsys.readouterr().err
-    assert [each["ruleId"] for each in results(tree)] == [key.split()[0]]
+    [told] = results(tree)
+    assert told["ruleId"] == key.split()[0]
+    assert told["locations"][0]["physicalLocation"]["artifactLocation"]["uri"] == address
 
 
 def test_a_finding_that_is_excused_passes_until_the_exception_ends(tree: Tree) -> None:

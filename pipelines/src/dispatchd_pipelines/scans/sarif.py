@@ -4,8 +4,12 @@ import json
 from collections.abc import Iterable, Mapping
 from pathlib import PurePosixPath
 from typing import Any
+from urllib.parse import quote
 
 from dispatchd_pipelines.scans.finding import Finding, ScanFailed
+
+_LEFT_IN_URI = "/=+@~"
+"""What stands for itself in an address, beside letters and digits. A colon does not: it would end a scheme."""
 
 
 def read(text: str, *, only_errors: bool = False) -> list[Finding]:
@@ -56,7 +60,10 @@ def _rules(findings: Iterable[Finding]) -> set[str]:
 
 
 def _result(finding: Finding, reason: str | None) -> dict[str, object]:
-    place = {"artifactLocation": {"uri": finding.place}, "region": {"startLine": max(finding.line, 1)}}
+    place = {
+        "artifactLocation": {"uri": quote(finding.place, safe=_LEFT_IN_URI)},
+        "region": {"startLine": max(finding.line, 1)},
+    }
     result: dict[str, object] = {
         "ruleId": finding.rule,
         "level": "error",

@@ -31,7 +31,8 @@ def scan(root: Path) -> list[Finding]:
 
 
 def _of(result: Mapping[str, Any]) -> Iterator[Finding]:
-    target = result["Target"]
+    # Code scanning takes no absolute path, as those in an image are.
+    target = result["Target"].removeprefix("/")
     for each in result.get("Vulnerabilities") or []:
         fixed = each.get("FixedVersion") or "no version yet"
         message = f"{each['Severity']}, in {target}: {each.get('Title', 'a known vulnerability')}; fixed in {fixed}"
