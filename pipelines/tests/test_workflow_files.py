@@ -211,6 +211,12 @@ def test_a_release_goes_on_only_after_what_it_rests_on() -> None:
     }
 
 
+def test_a_run_that_is_repeated_may_leave_its_artifacts_again() -> None:
+    given = [step["with"] for _, step in steps() if step.get("uses", "").startswith("actions/upload-artifact@")]
+    assert [each["name"] for each in given if each.get("overwrite") is not True] == []
+    assert len(given) == 2
+
+
 def test_no_workflow_runs_with_the_rights_of_the_target_of_a_pull_request() -> None:
     # YAML reads the key `on` as a boolean.
     assert [name for name in NAMES if "pull_request_target" in (WORKFLOWS[name][True] or {})] == []
