@@ -19,7 +19,7 @@ from session.engine import CallFailed, Engine, declared
 from session.execution import Execution, Outcome
 from session.recipe import Recipe
 
-NEVER_CACHED = ("drill", "load_test", "publish", "promote", "scan", "integration", "images", "ci", "evidence")
+NEVER_CACHED = ("drill", "load_test", "publish", "sboms", "promote", "scan", "integration", "images", "ci", "evidence")
 
 
 JUDGE = ["python", "-m", "dispatchd_pipelines.scans"]

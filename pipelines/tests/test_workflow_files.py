@@ -20,7 +20,7 @@ NAMES = ("ci", "dast", "release-gitops", "security")
 WORKFLOWS = {name: yaml.safe_load((FOLDER / f"{name}.yml").read_text("utf-8")) for name in NAMES}
 VERSIONS = (tree.ROOT / "docs" / "versions.md").read_text("utf-8")
 
-PROGRAMS = {"cat", "cosign", "dagger", "echo", "gh", "git", "infra/.venv/bin/infra", "make"}
+PROGRAMS = {"cat", "cosign", "echo", "gh", "git", "infra/.venv/bin/infra", "make"}
 """What a workflow may run beside the module: no check, build or publication of its own."""
 OUR_PYTHON = ["python3", "-m", "dispatchd_pipelines.releasing"]
 
