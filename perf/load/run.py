@@ -88,7 +88,7 @@ async def load(profile: Profile, control_plane: str, worker_gateway: str) -> Loa
 
     serving = asyncio.create_task(worker.serve(), name="worker")
     try:
-        metrics = await _submit(profile, control_plane, job_type)
+        metrics = await submit(profile, control_plane, job_type)
         acknowledged = int(_values(metrics, "acknowledged").get("count", 0))
         ended = time.monotonic()
         waiting = asyncio.create_task(doings.reach(acknowledged), name="all are done")
@@ -101,7 +101,8 @@ async def load(profile: Profile, control_plane: str, worker_gateway: str) -> Loa
         await serving
 
 
-async def _submit(profile: Profile, control_plane: str, job_type: str) -> dict[str, Any]:
+async def submit(profile: Profile, control_plane: str, job_type: str) -> dict[str, Any]:
+    """Lets the jobs of a profile arrive, and returns k6's metrics. Raises BenchFailed."""
     settings = {
         "ADDRESS": control_plane,
         "JOB_TYPE": job_type,

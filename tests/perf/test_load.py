@@ -58,6 +58,12 @@ async def test_a_missed_threshold_and_a_lost_job_are_told(tmp_path: Path, monkey
         assert lost.missed == [f"{lost.acknowledged} acknowledged jobs were not done within 0.5 s"]
 
 
+async def test_an_arrival_that_gets_no_connection_has_failed() -> None:
+    metrics = await run.submit(second({"failed": ["rate==0"]}), f"127.0.0.1:{free_port()}", "load-none.noop")
+    assert metrics["failed"]["values"]["passes"] == metrics["iterations"]["values"]["count"] > 0
+    assert metrics["failed"]["thresholds"]["rate==0"] == {"ok": False}
+
+
 def test_an_unknown_profile_names_the_choices() -> None:
     done = CliRunner().invoke(command.main, ["--profile", "huge"])
     assert done.exit_code == command.RUN_FAILED
