@@ -20,6 +20,8 @@ SINGLES := $(if $(filter all,$(FAULTS)),singles-all,singles)
 SUITES := test infra-test $(SINGLES) hostile
 SCANS := scan-secrets scan-code scan-dockerfile scan-workflows scan-dependencies scan-go \
 	scan-licences-app scan-licences-infra scan-licences-pipelines scan-licences-scanners sbom
+ENVIRONMENTS := dev staging prod-region-a prod-region-b
+environment = $(or $(filter $(ENVIRONMENTS),$(ENV)),$(error there is no environment ENV=$(ENV): name one of $(ENVIRONMENTS)))
 unexport VIRTUAL_ENV UV_PYTHON UV_PROJECT_ENVIRONMENT PYTHONPATH PYTHONHOME
 
 .DEFAULT_GOAL := help
@@ -139,13 +141,13 @@ render-check: infra-setup ## Check that gitops/ is what infra/ makes
 	@$(NATIVE) render-check
 
 k8s-render: infra-setup ## Print what Kubernetes is given in the environment ENV=…, as kubectl builds it
-	@$(NATIVE) k8s-render-$(or $(ENV),ENV)
+	@$(NATIVE) k8s-render-$(environment)
 
 k8s-validate: infra-setup ## Check every manifest against the schema of its kind and the rules of this repository
 	@$(NATIVE) k8s-validate
 
 argocd-render: infra-setup ## Print what a cluster for ENV=… has before Argo CD takes over, its root Application included
-	@$(NATIVE) argocd-render-$(or $(ENV),ENV)
+	@$(NATIVE) argocd-render-$(environment)
 
 gitops-up: infra-setup ## Let Pulumi write gitops/, as `make render` does without it; needs the command pulumi
 	@command -v pulumi >/dev/null || { echo 'gitops-up: not run: there is no `pulumi` on the PATH; `make render` needs none' >&2; exit 1; }
