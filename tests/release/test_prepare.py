@@ -101,6 +101,11 @@ def test_a_release_is_one_commit_with_changelog_version_and_snapshot(clone: Clon
     assert set(changed) == {"CHANGELOG.md", *(f"{FOLDER}/{path.name}" for path in (clone.root / FOLDER).iterdir())}
 
 
+def test_the_first_release_is_not_earlier_than_what_the_project_says(clone: Clone) -> None:
+    clone.refuse("0.0.9", "0.0.9 is earlier than 0.1.0, which pyproject.toml has already")
+    clone.prepare("0.2.0")
+
+
 def test_it_makes_no_tag_and_says_how_the_release_goes_on(clone: Clone) -> None:
     clone.prepare("0.1.0")
     assert clone.git("tag") == ""

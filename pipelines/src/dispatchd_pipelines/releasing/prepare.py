@@ -20,7 +20,7 @@ from pathlib import Path
 from dispatchd_pipelines.releasing.changelog import COMPATIBILITY, Changelog
 from dispatchd_pipelines.releasing.difference import demands, difference, least_version
 from dispatchd_pipelines.releasing.notes import notes
-from dispatchd_pipelines.releasing.project import lock_with_version, with_version
+from dispatchd_pipelines.releasing.project import lock_with_version, version_in, with_version
 from dispatchd_pipelines.releasing.refused import Refused
 from dispatchd_pipelines.releasing.repository import Repository
 from dispatchd_pipelines.releasing.snapshot import read_snapshot, rendered
@@ -49,7 +49,8 @@ def prepare(root: Path, text: str, day: date, read_offer: Callable[[], Offer], p
     repository = Repository(root)
     _refuse_if_changed(repository)
     changelog = Changelog.parse((root / _CHANGELOG).read_text("utf-8"))
-    _refuse_if_not_later(version, changelog.last_release, repository.tags())
+    written = version_in((root / _PROJECT).read_text("utf-8"))
+    _refuse_if_not_later(version, changelog.last_release, written, repository.tags())
     if not changelog.unreleased.parts:
         raise Refused(f"{_CHANGELOG}: nothing stands under Unreleased: write what {version} brings")
     if not changelog.unreleased.compatibility:
@@ -73,11 +74,13 @@ def _refuse_if_changed(repository: Repository) -> None:
         raise Refused(f"the tree has changes: commit or remove them first: {', '.join(changed[:_MOST_SHOWN])}{more}")
 
 
-def _refuse_if_not_later(version: Version, last: Version | None, tags: set[str]) -> None:
+def _refuse_if_not_later(version: Version, last: Version | None, written: Version, tags: set[str]) -> None:
     if version.tag in tags:
         raise Refused(f"the tag {version.tag} exists: a released version stays as it is, so choose a later one")
     if last is not None and version <= last:
         raise Refused(f"{version} is not later than {last}, the last release in {_CHANGELOG}")
+    if version < written:
+        raise Refused(f"{version} is earlier than {written}, which {_PROJECT} has already")
 
 
 def _refuse_if_untold(root: Path, version: Version, changelog: Changelog, surface: Surface) -> None:
