@@ -122,7 +122,8 @@ async def test_a_stream_ends_with_its_token_and_the_worker_comes_back_with_a_new
 ) -> None:
     monkeypatch.setattr("dispatchd.adapters.tokens.LEEWAY", timedelta(0))
     job_id = await jobs.submit()
-    brief = bearer("mailer", "worker", lifetime=timedelta(seconds=1))
+    # A token ends with a whole second: this one lives for at least two, in which an assignment has to arrive.
+    brief = bearer("mailer", "worker", lifetime=timedelta(seconds=3))
     async with worker(guarded.address, "mailer", metadata=brief) as stream:
         await stream.register(features=(RESUME, BATCHING), process_id="p")
         execution_id = (await stream.assignment()).execution_id
