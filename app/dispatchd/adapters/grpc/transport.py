@@ -126,7 +126,9 @@ class GrpcServer:
         label = f"{service.rpartition('.')[2]}.{method}"
 
         async def serve(headers: Headers, context: Context) -> None:
-            status = await handler(call_of(label, headers, context), _GrpcStream(context, self._message))
+            stream = _GrpcStream(context, self._message)
+            status = await handler(call_of(label, headers, context), stream)
+            await stream.headers_settled()
             if status.code is not StatusCode.OK:
                 refuse(context, status)
 
@@ -194,11 +196,17 @@ async def _unimplemented(_: Headers, context: Context) -> bytes:
 
 
 class _GrpcStream:
-    """Fulfils `ByteStream`."""
+    """Fulfils `ByteStream`.
+
+    gRPC sends the headers with the first message, and notes that when the write is done. If the write was given up
+    before, the status would bring them a second time: gRPC refuses that, and the caller would wait for its status for
+    ever. So the headers go ahead, and are waited for before a status is given. No peer can hold them up by not reading.
+    """
 
     def __init__(self, context: Context, first: Callable[[Context], Awaitable[bytes | None]]) -> None:
         self._context = context
         self._next = first
+        self._headers: asyncio.Future[None] | None = None
 
     async def read(self) -> bytes | None:
         read, self._next = self._next, read_message
@@ -206,6 +214,14 @@ class _GrpcStream:
 
     async def write(self, message: bytes) -> None:
         try:
+            if self._headers is None:
+                self._headers = asyncio.ensure_future(self._context.send_initial_metadata(()))
+                await asyncio.shield(self._headers)
             await self._context.write(message)
         except (grpc.aio.BaseError, asyncio.InvalidStateError) as exc:
             raise StreamGone from exc
+
+    async def headers_settled(self) -> None:
+        """Waits until the headers are sent or the peer is gone, if they are under way."""
+        if self._headers is not None:
+            await asyncio.gather(self._headers, return_exceptions=True)
