@@ -6,7 +6,10 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import BinaryIO
 
 import asyncpg
 import pytest
@@ -27,6 +30,32 @@ async def test_postgres_keeps_committed_rows_over_a_crash_and_a_restart(tmp_path
         postgres.restart()
         assert postgres.url == url
         assert await _execute(postgres, "select word from kept") == "yes"
+
+
+def test_one_who_looks_after_a_server_starts_no_second_one_in_the_middle_of_a_restart(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spawned: list[subprocess.Popen[bytes]] = []
+    is_over = threading.Event()
+    valkey = EmbeddedValkey(tmp_path / "valkey")
+
+    def look_after() -> None:
+        while not is_over.is_set():
+            if valkey.has_ended:
+                valkey.start()
+
+    def spawn(log: BinaryIO) -> "subprocess.Popen[bytes]":
+        spawned.append(EmbeddedValkey._spawn(valkey, log))
+        return spawned[-1]
+
+    monkeypatch.setattr(valkey, "_spawn", spawn)
+    with ThreadPoolExecutor(1) as threads, valkey:
+        looking = threads.submit(look_after)
+        for _ in range(10):
+            valkey.restart()
+        is_over.set()
+        looking.result()
+    assert [process.returncode for process in spawned].count(None) == 0
 
 
 async def test_postgres_lets_nobody_in_without_its_password(tmp_path: Path) -> None:
@@ -72,7 +101,10 @@ def test_without_the_wheels_the_error_says_what_to_install(tmp_path: Path, monke
 def test_servers_end_when_the_process_that_started_them_is_killed(tmp_path: Path) -> None:
     program = """
 import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import BinaryIO
 from dispatchd.entrypoints.embedded import EmbeddedPostgres, EmbeddedValkey
 postgres = EmbeddedPostgres(Path(sys.argv[1]) / "postgres", settings={"fsync": "off"}).start()
 valkey = EmbeddedValkey(Path(sys.argv[1]) / "valkey").start()

@@ -2,6 +2,7 @@
 
 import signal
 import subprocess
+import threading
 import time
 from abc import ABC, abstractmethod
 from importlib.util import find_spec
@@ -32,6 +33,8 @@ class EmbeddedServer(ABC):
         self.port = free_port(HOST) if port is None else port
         self._start_timeout_s = start_timeout_s
         self._process: subprocess.Popen[bytes] | None = None
+        # Who looks after a server starts it as soon as it has ended, also in the middle of somebody else's restart.
+        self._one_at_a_time = threading.RLock()
 
     @property
     def address(self) -> str:
@@ -61,37 +64,43 @@ class EmbeddedServer(ABC):
         Raises:
             EmbeddedServerError: if it can't be found, ends at once, or does not answer in time.
         """
-        if self._process is not None and self._process.poll() is None:
+        with self._one_at_a_time:
+            if self._process is not None and self._process.poll() is None:
+                return self
+            self.data_dir.mkdir(parents=True, exist_ok=True)
+            self._prepare()
+            deadline = time.monotonic() + self._start_timeout_s
+            with self.log_file.open("wb") as log:
+                self._process = self._spawn(log)
+            while not self._answers():
+                if self._process.poll() is not None or time.monotonic() > deadline:
+                    self.kill()
+                    raise EmbeddedServerError(
+                        f"{self.title} did not start in {self.data_dir}:\n{log_tail(self.log_file)}"
+                    )
+                time.sleep(_POLL_S)
             return self
-        self.data_dir.mkdir(parents=True, exist_ok=True)
-        self._prepare()
-        deadline = time.monotonic() + self._start_timeout_s
-        with self.log_file.open("wb") as log:
-            self._process = self._spawn(log)
-        while not self._answers():
-            if self._process.poll() is not None or time.monotonic() > deadline:
-                self.kill()
-                raise EmbeddedServerError(f"{self.title} did not start in {self.data_dir}:\n{log_tail(self.log_file)}")
-            time.sleep(_POLL_S)
-        return self
 
     def stop(self) -> None:
         """Stops the server in order, and by force if that takes too long."""
-        if self._process is not None:
-            stop_within(self._process, self.stop_signals)
-            self._process = None
+        with self._one_at_a_time:
+            if self._process is not None:
+                stop_within(self._process, self.stop_signals)
+                self._process = None
 
     def kill(self) -> None:
         """Ends the server at once, as a crash of its machine would."""
-        if self._process is not None:
-            self._process.kill()
-            self._process.wait()
-            self._process = None
+        with self._one_at_a_time:
+            if self._process is not None:
+                self._process.kill()
+                self._process.wait()
+                self._process = None
 
     def restart(self) -> None:
         """Stops the server, if it runs, and starts it again on the same port and data."""
-        self.stop()
-        self.start()
+        with self._one_at_a_time:
+            self.stop()
+            self.start()
 
     def __enter__(self) -> Self:
         return self.start()
